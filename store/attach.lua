@@ -1,0 +1,19 @@
+-- Makes a session's new gen known to a room: from here on a lower gen is
+-- refused. Nothing that others see changes. Safe to repeat.
+--   KEYS as in room.lua
+--   ARGV 8 client, 9 gen, 10 members told (0: none)
+-- Returns {'ok', epoch, seq, cseq, joined, in_call, count, roster}
+--      or {'moved'} | {'not_member', epoch} | {'wiped'}
+local client, gen = ARGV[8], tonumber(ARGV[9])
+local epoch, seq = head()
+if not epoch then return {'wiped'} end
+local row = redis.call('HGET', MEMBERS, client)
+if not row then return {'not_member', epoch} end
+local have, cseq, joined, rest = parse(row)
+if have > gen then return {'moved'} end
+if have < gen then
+  redis.call('HSET', MEMBERS, client, int(gen) .. ' ' .. int(cseq) .. ' ' .. joined .. ' ' .. rest)
+end
+local flat, n = {}, 0
+if ARGV[10] ~= '0' then flat, n = roster(tonumber(ARGV[10])) end
+return {'ok', epoch, int(seq), int(cseq), joined, in_call(), n, flat}

@@ -1,0 +1,126 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/go-json-experiment/json"
+)
+
+// Header is what an entry of a room's log says besides its data. It is stored
+// as JSON with short names; a reader ignores names it does not know, so that a
+// newer node may add some.
+type Header struct {
+	Kind     string  `json:"k"`
+	User     string  `json:"u,omitempty"` // who sent, joined or left
+	Client   uint32  `json:"c,omitzero"`
+	Device   string  `json:"d,omitempty"`
+	ToUser   *string `json:"tu,omitempty"`
+	ToClient *uint32 `json:"tc,omitempty"`
+	Type     *uint8  `json:"ty,omitempty"`
+	Reason   string  `json:"r,omitempty"`
+	InCall   *bool   `json:"i,omitempty"`
+}
+
+// Entry is one entry of a room's log. Seq is 0 for an ephemeral message.
+type Entry struct {
+	Header
+	Seq  uint64
+	TS   int64 // ms of the store's clock
+	Data []byte
+}
+
+func (h Header) encode() (string, error) {
+	b, err := json.Marshal(h)
+	if err != nil {
+		return "", fmt.Errorf("encode entry header: %w", err)
+	}
+	return string(b), nil
+}
+
+func decodeHeader(text string) (Header, error) {
+	var h Header
+	if err := json.Unmarshal([]byte(text), &h); err != nil {
+		return h, fmt.Errorf("decode entry header: %w", err)
+	}
+	return h, nil
+}
+
+// Message is what a node hears on a room's channel.
+type Message struct {
+	// Epoch and Head: the room's newest entry, as far as the message tells.
+	// Head is 0 for an ephemeral message.
+	Epoch string
+	Head  uint64
+	// Entry is nil when the message only announces the head.
+	Entry *Entry
+}
+
+var errMessage = errors.New("message of an unknown form")
+
+// parseMessage reads what room.lua publishes:
+//
+//	e EPOCH SEQ TS #HEADER HEADER DATA   an entry
+//	m TS #HEADER HEADER DATA             an ephemeral message
+//	h EPOCH SEQ                          the head, said again
+func parseMessage(s string) (Message, error) {
+	kind, rest, _ := strings.Cut(s, " ")
+	var m Message
+	switch kind {
+	case "h":
+		epoch, head, _ := strings.Cut(rest, " ")
+		n, err := strconv.ParseUint(head, 10, 64)
+		if err != nil || epoch == "" {
+			return m, errMessage
+		}
+		return Message{Epoch: epoch, Head: n}, nil
+	case "e":
+		var seq string
+		m.Epoch, rest, _ = strings.Cut(rest, " ")
+		seq, rest, _ = strings.Cut(rest, " ")
+		n, err := strconv.ParseUint(seq, 10, 64)
+		if err != nil || n == 0 || m.Epoch == "" {
+			return m, errMessage
+		}
+		m.Head = n
+	case "m":
+	default:
+		return m, errMessage
+	}
+	ts, rest, _ := strings.Cut(rest, " ")
+	size, rest, _ := strings.Cut(rest, " ")
+	at, err1 := strconv.ParseInt(ts, 10, 64)
+	n, err2 := strconv.Atoi(size)
+	if err1 != nil || err2 != nil || n < 0 || n > len(rest) {
+		return m, errMessage
+	}
+	h, err := decodeHeader(rest[:n])
+	if err != nil {
+		return m, err
+	}
+	m.Entry = &Entry{Header: h, Seq: m.Head, TS: at, Data: []byte(rest[n:])}
+	return m, nil
+}
+
+// parseEntry reads one entry of the stream.
+func parseEntry(id string, fields map[string]any) (Entry, error) {
+	seq, _, _ := strings.Cut(id, "-")
+	n, err := strconv.ParseUint(seq, 10, 64)
+	if err != nil {
+		return Entry{}, fmt.Errorf("entry id %q: %w", id, err)
+	}
+	ts, _ := fields["t"].(string)
+	at, err := strconv.ParseInt(ts, 10, 64)
+	if err != nil {
+		return Entry{}, fmt.Errorf("entry %s time: %w", id, err)
+	}
+	text, _ := fields["h"].(string)
+	h, err := decodeHeader(text)
+	if err != nil {
+		return Entry{}, fmt.Errorf("entry %s: %w", id, err)
+	}
+	data, _ := fields["d"].(string)
+	return Entry{Header: h, Seq: n, TS: at, Data: []byte(data)}, nil
+}

@@ -1,0 +1,91 @@
+package store
+
+import (
+	"fmt"
+	"hash/crc32"
+	"strconv"
+)
+
+// Shards is the number of detached-session indexes. It is part of the stored
+// layout: changing it needs a migration.
+const Shards = 16
+
+// markerKey holds a random value for as long as this store's data is whole; a
+// store that was wiped has lost it. Owner: the fleet. Never expires.
+const markerKey = "gw:store"
+
+// nodesKey is the set of "NODE BOOT" of every node that may own sessions.
+// Owner: the fleet; the sweep of a dead node removes its entry.
+const nodesKey = "gw:nodes"
+
+// roomKeys are the keys of one room, tag {r:ROOM}. The last leave gives those
+// that remain GODWIT_LOG_TTL to live; a join before that takes it back.
+type roomKeys struct{ prefix string }
+
+func keysOfRoom(room string) roomKeys { return roomKeys{"gw:{r:" + room + "}:"} }
+
+func (k roomKeys) meta() string    { return k.prefix + "meta" }    // hash: epoch, seq, in_call
+func (k roomKeys) members() string { return k.prefix + "members" } // hash: client -> row
+func (k roomKeys) users() string   { return k.prefix + "users" }   // hash: user -> devices in the room
+func (k roomKeys) log() string     { return k.prefix + "log" }     // stream: seq-0 -> t, h, d
+func (k roomKeys) flows() string   { return k.prefix + "flows" }   // hash: client:cseq%64 -> cseq seq ts
+func (k roomKeys) call() string    { return k.prefix + "call" }    // reserved for the call's deadlines
+func (k roomKeys) channel() string { return k.prefix + "ev" }      // pub/sub: what is appended
+
+// gone is the tombstone of a client whose session ended: string, 2 x grace.
+func (k roomKeys) gone(client uint32) string {
+	return k.prefix + "gone:" + strconv.FormatUint(uint64(client), 10)
+}
+
+// all is what every room script gets as KEYS[1..6].
+func (k roomKeys) all() []string {
+	return []string{k.meta(), k.members(), k.users(), k.log(), k.flows(), k.call()}
+}
+
+// roomOfChannel is the inverse of roomKeys.channel.
+func roomOfChannel(channel string) (string, bool) {
+	const head, tail = "gw:{r:", "}:ev"
+	if len(channel) <= len(head)+len(tail) || channel[:len(head)] != head || channel[len(channel)-len(tail):] != tail {
+		return "", false
+	}
+	return channel[len(head) : len(channel)-len(tail)], true
+}
+
+// sessionKeys are the keys of one session, tag {s:SID}. The end of the session
+// deletes them; until then the owner's session set or a detached index names it.
+func sessionKey(sid string) string      { return "gw:{s:" + sid + "}:session" } // hash
+func sessionRoomsKey(sid string) string { return "gw:{s:" + sid + "}:rooms" }   // set of rooms
+
+// Ref names one life of one node: its name and the random value of its boot.
+// Everything a node owns is keyed by both, so two processes with one name, or
+// one name's next life, cannot take each other for themselves.
+type Ref struct {
+	Node string
+	Boot string
+}
+
+// String is "NODE BOOT", the form in nodesKey.
+func (r Ref) String() string { return r.Node + " " + r.Boot }
+
+func (r Ref) prefix() string { return "gw:{n:" + r.Node + "/" + r.Boot + "}:" }
+
+func (r Ref) recordKey() string   { return r.prefix() + "record" }   // hash; lives a while longer than the lease
+func (r Ref) leaseKey() string    { return r.prefix() + "lease" }    // string, GODWIT_LEASE; renewed by the node
+func (r Ref) sessionsKey() string { return r.prefix() + "sessions" } // set of sid; emptied by the node or by the sweep of it
+func (r Ref) channel() string     { return r.prefix() + "ctl" }      // pub/sub: probes, and word from other nodes
+
+// clientKey holds the session that claimed a client id: string, ClaimTTL,
+// renewed by the node that holds the session.
+func clientKey(client uint32) string {
+	return "gw:{k:" + strconv.FormatUint(uint64(client), 10) + "}:session"
+}
+
+// handleKey holds the user that a handle belongs to: string, HandleTTL,
+// renewed at each login.
+func handleKey(hex string) string { return "gw:{h:" + hex + "}:user" }
+
+// detachedKey is one shard of the detached index: zset of sid by the time, in
+// ms of the store's clock, when a sweep should look at it.
+func detachedKey(shard int) string { return fmt.Sprintf("gw:{d:%02d}:detached", shard) }
+
+func shardOf(sid string) int { return int(crc32.ChecksumIEEE([]byte(sid)) % Shards) }

@@ -1,0 +1,163 @@
+package store
+
+import (
+	"context"
+	"hash/crc32"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+const (
+	// laneCount is how many pipelines may be under way at once. A room has one
+	// lane, so its writes keep their order.
+	laneCount = 2
+	// laneBatch is the most calls of one pipeline: past that, the first waits
+	// for the last without a gain.
+	laneBatch = 128
+	// laneQueue is how many calls may wait for a lane; past that a caller waits
+	// for a place, which holds back only its own socket.
+	laneQueue = 1024
+)
+
+// lane gathers the writes that wait into one pipeline, and has one pipeline
+// under way at a time. So the writes of a session to a room never travel in
+// two pipelines, which could overtake each other.
+type lane struct {
+	store *Store
+	queue chan *write
+}
+
+// write is one call in a lane. done is called once, from the lane.
+type write struct {
+	call
+	since time.Time
+	done  func(answer, error)
+}
+
+func newLane(s *Store) *lane {
+	return &lane{store: s, queue: make(chan *write, laneQueue)}
+}
+
+func (s *Store) lane(room string) *lane {
+	return s.lanes[crc32.ChecksumIEEE([]byte(room))%laneCount]
+}
+
+// submit hands a write to its lane. done is called exactly once: with the
+// script's answer, or with ErrUnavailable when the outcome is unknown or the
+// write was not tried.
+func (l *lane) submit(ctx context.Context, w *write) {
+	w.since = time.Now()
+	select {
+	case l.queue <- w:
+	default:
+		t := time.NewTimer(l.store.cfg.Timeout)
+		defer t.Stop()
+		select {
+		case l.queue <- w:
+		case <-t.C:
+			w.done(nil, unavailable("queue "+w.script.name, context.DeadlineExceeded))
+		case <-ctx.Done():
+			w.done(nil, unavailable("queue "+w.script.name, context.Cause(ctx)))
+		}
+	}
+}
+
+// do submits a call and waits for its answer; the caller reads the verdict.
+func (l *lane) do(ctx context.Context, c call) (answer, error) {
+	type result struct {
+		a   answer
+		err error
+	}
+	ch := make(chan result, 1)
+	l.submit(ctx, &write{call: c, done: func(a answer, err error) { ch <- result{a, err} }})
+	r := <-ch
+	return r.a, r.err
+}
+
+// run works until ctx ends, then answers what is left as unavailable.
+func (l *lane) run(ctx context.Context) {
+	batch := make([]*write, 0, laneBatch)
+	for {
+		select {
+		case <-ctx.Done():
+			l.refuse(context.Cause(ctx))
+			return
+		case w := <-l.queue:
+			batch = l.gather(append(batch[:0], w))
+		}
+		l.flush(ctx, batch)
+	}
+}
+
+// gather takes what waits, and nothing more.
+func (l *lane) gather(batch []*write) []*write {
+	for len(batch) < laneBatch {
+		select {
+		case w := <-l.queue:
+			batch = append(batch, w)
+		default:
+			return batch
+		}
+	}
+	return batch
+}
+
+func (l *lane) flush(ctx context.Context, batch []*write) {
+	calls := make([]call, len(batch))
+	for i, w := range batch {
+		calls[i] = w.call
+	}
+	ctx, cancel := context.WithTimeout(ctx, l.store.cfg.Timeout)
+	defer cancel()
+	cmds, err := l.store.pipeline(ctx, calls)
+	if err != nil {
+		for _, w := range batch {
+			w.done(nil, unavailable("run "+w.script.name, err))
+		}
+		// Whoever queued behind has waited as long: do not let them wait for
+		// a second failure.
+		l.refuse(err)
+		return
+	}
+	for i, w := range batch {
+		w.settle(cmds[i])
+	}
+}
+
+func (w *write) settle(cmd *redis.Cmd) {
+	a, err := read(cmd)
+	if err != nil {
+		w.done(nil, unavailable("run "+w.script.name, err))
+		return
+	}
+	w.done(a, nil)
+}
+
+// refuse answers everything that waits.
+func (l *lane) refuse(cause error) {
+	for {
+		select {
+		case w := <-l.queue:
+			w.done(nil, unavailable("run "+w.script.name, cause))
+		default:
+			return
+		}
+	}
+}
+
+// Run works the lanes until ctx ends. After it has returned, writes to rooms
+// are not answered, so whoever writes must be stopped first.
+func (s *Store) Run(ctx context.Context) error {
+	done := make(chan struct{})
+	for _, l := range s.lanes {
+		go func() {
+			defer func() { done <- struct{}{} }()
+			l.run(ctx)
+		}()
+	}
+	for range s.lanes {
+		<-done
+	}
+	return nil
+}

@@ -1,0 +1,129 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/go-json-experiment/json"
+	"github.com/redis/go-redis/v9"
+)
+
+// recordOutlives is how much longer than its lease a node's record stands, so
+// that what the node has signed can still be checked.
+const recordOutlives = 30 * time.Second
+
+// Node is a node's record.
+type Node struct {
+	Ref
+	URL      string
+	Revision string
+	State    string // joining, ready, draining
+	Sessions int    // attached to it
+	Started  time.Time
+	// Alive says whether the lease stands; read by Nodes alone.
+	Alive bool
+}
+
+// Node states.
+const (
+	NodeJoining  = "joining"
+	NodeReady    = "ready"
+	NodeDraining = "draining"
+)
+
+// Renew writes a node's record and lease, and lists the node. The lease counts
+// from before the call at the latest. May be repeated.
+func (s *Store) Renew(ctx context.Context, n Node) error {
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.Timeout)
+	defer cancel()
+	if err := s.rdb.SAdd(ctx, nodesKey, n.String()).Err(); err != nil {
+		return unavailable("list node", err)
+	}
+	lease := s.cfg.Lease.Milliseconds()
+	_, err := s.run(ctx, renewScript, []string{n.recordKey(), n.leaseKey()},
+		lease, lease+recordOutlives.Milliseconds(),
+		"url", n.URL, "revision", n.Revision, "state", n.State,
+		"sessions", n.Sessions, "started", n.Started.UnixMilli())
+	return err
+}
+
+// Nodes reads every node that is listed, dead ones too. May be repeated.
+func (s *Store) Nodes(ctx context.Context) ([]Node, error) {
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.Timeout)
+	defer cancel()
+	names, err := s.rdb.SMembers(ctx, nodesKey).Result()
+	if err != nil {
+		return nil, unavailable("list nodes", err)
+	}
+	pipe := s.rdb.Pipeline()
+	leases := make([]*redis.IntCmd, len(names))
+	records := make([]*redis.MapStringStringCmd, len(names))
+	refs := make([]Ref, len(names))
+	for i, name := range names {
+		node, boot, _ := strings.Cut(name, " ")
+		refs[i] = Ref{node, boot}
+		leases[i] = pipe.Exists(ctx, refs[i].leaseKey())
+		records[i] = pipe.HGetAll(ctx, refs[i].recordKey())
+	}
+	if len(names) > 0 {
+		if _, err := pipe.Exec(ctx); err != nil {
+			return nil, unavailable("read nodes", err)
+		}
+	}
+	out := make([]Node, len(names))
+	for i, ref := range refs {
+		f := records[i].Val()
+		sessions, _ := strconv.Atoi(f["sessions"]) // absent in a record that has expired
+		started, _ := strconv.ParseInt(f["started"], 10, 64)
+		out[i] = Node{
+			Ref: ref, URL: f["url"], Revision: f["revision"], State: f["state"],
+			Sessions: sessions, Started: time.UnixMilli(started), Alive: leases[i].Val() == 1,
+		}
+	}
+	return out, nil
+}
+
+// Owned reads some of the sessions on a node's list. May be repeated.
+func (s *Store) Owned(ctx context.Context, owner Ref, most int) ([]string, error) {
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.Timeout)
+	defer cancel()
+	sids, err := s.rdb.SRandMemberN(ctx, owner.sessionsKey(), int64(most)).Result()
+	return sids, unavailable("read node's sessions", err)
+}
+
+// Expel takes a node that owns nothing any more off the fleet's list, and
+// deletes its lease. May be repeated.
+func (s *Store) Expel(ctx context.Context, ref Ref) error {
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.Timeout)
+	defer cancel()
+	if err := s.rdb.Del(ctx, ref.leaseKey()).Err(); err != nil {
+		return unavailable("delete lease", err)
+	}
+	return unavailable("unlist node", s.rdb.SRem(ctx, nodesKey, ref.String()).Err())
+}
+
+// Word is what one node tells another on its control channel. Names are only
+// added; a node ignores what it does not know.
+type Word struct {
+	What    string `json:"what"` // replaced
+	Session string `json:"session,omitempty"`
+	Gen     uint64 `json:"gen,omitzero"`
+}
+
+// WordReplaced tells the old owner that Session is at Gen elsewhere.
+const WordReplaced = "replaced"
+
+// Tell sends a word to a node. It may be lost; what depends on it is checked
+// again by the node itself.
+func (s *Store) Tell(ctx context.Context, to Ref, w Word) error {
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.Timeout)
+	defer cancel()
+	b, err := json.Marshal(w)
+	if err != nil {
+		return fmt.Errorf("encode word: %w", err)
+	}
+	return unavailable("tell node", s.rdb.Publish(ctx, to.channel(), "w "+string(b)).Err())
+}

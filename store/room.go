@@ -1,0 +1,293 @@
+package store
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+)
+
+// MembersTold is how many members an answer names at most.
+const MembersTold = 1000
+
+// Known is the newest entry of a room that a node has seen. A store that has
+// less lost its tail, and starts a new epoch at the next write.
+type Known struct {
+	Epoch string
+	Seq   uint64 // 0: nothing known
+	TS    int64  // of the entry at Seq, ms; 0: do not compare
+}
+
+// Member is who a session is in a room.
+type Member struct {
+	User    string
+	Client  uint32
+	Device  string
+	Session string
+	Gen     uint64
+}
+
+// Room is how a room stands for one member.
+type Room struct {
+	Epoch  string
+	Seq    uint64 // head
+	CSeq   uint64 // last client sequence accepted from this member
+	Joined uint64 // seq of this member's own join entry
+	InCall bool
+	// New says that Join appended an entry.
+	New     bool
+	Members []Member // at most MembersTold, in no order
+	Count   int      // of all members
+}
+
+// NewEpoch is a fresh epoch's name.
+func NewEpoch() string { return rand.Text()[:12] }
+
+// roomCall prepares a room script's call: what room.lua wants, then args.
+func (s *Store) roomCall(sc *script, room string, known Known, args ...any) call {
+	k := keysOfRoom(room)
+	head := []any{
+		k.channel(), known.Epoch, known.Seq, known.TS, NewEpoch(),
+		s.cfg.LogMax, s.cfg.LogAge.Milliseconds(),
+	}
+	return call{script: sc, keys: k.all(), args: append(head, args...)}
+}
+
+// Join makes m a member. May be repeated.
+//
+// Errors: ErrMoved, ErrGone (the session has ended), ErrRoomFull, ErrUnavailable.
+func (s *Store) Join(ctx context.Context, room string, m Member, known Known) (Room, error) {
+	header, err := Header{Kind: "join", User: m.User, Client: m.Client, Device: m.Device}.encode()
+	if err != nil {
+		return Room{}, err
+	}
+	row := fmt.Sprintf("%d %d %s %s%s", len(m.User), len(m.Device), m.Session, m.User, m.Device)
+	c := s.roomCall(joinScript, room, known, m.Client, m.Gen, row, m.User, header, s.cfg.MaxMembers, MembersTold)
+	c.keys = append(c.keys, keysOfRoom(room).gone(m.Client))
+	a, err := s.lane(room).do(ctx, c)
+	if err != nil {
+		return Room{}, err
+	}
+	if err := roomVerdict(a, known); err != nil {
+		return Room{}, err
+	}
+	r, err := roomOf(a)
+	r.New = a.status() == "joined"
+	return r, err
+}
+
+// Attach makes m's gen known to the room; members says whether to name them.
+// May be repeated.
+//
+// Errors: ErrMoved, ErrNotMember, ErrWiped, ErrUnavailable.
+func (s *Store) Attach(ctx context.Context, room string, m Member, known Known, members bool) (Room, error) {
+	a, err := s.lane(room).do(ctx, s.attachCall(room, m, known, members))
+	if err != nil {
+		return Room{}, err
+	}
+	if err := roomVerdict(a, known); err != nil {
+		return Room{}, err
+	}
+	return roomOf(a)
+}
+
+// AttachAll attaches m to many rooms in one round trip. The error of a room
+// stands beside it; the last result is that of the round trip.
+func (s *Store) AttachAll(ctx context.Context, rooms []string, m Member, known []Known) ([]Room, []error, error) {
+	calls := make([]call, len(rooms))
+	for i, room := range rooms {
+		calls[i] = s.attachCall(room, m, known[i], false)
+	}
+	answers, err := s.runAll(ctx, calls)
+	if err != nil {
+		return nil, nil, err
+	}
+	out, errs := make([]Room, len(rooms)), make([]error, len(rooms))
+	for i, a := range answers {
+		if errs[i] = roomVerdict(a, known[i]); errs[i] == nil {
+			out[i], errs[i] = roomOf(a)
+		}
+	}
+	return out, errs, nil
+}
+
+func (s *Store) attachCall(room string, m Member, known Known, members bool) call {
+	told := 0
+	if members {
+		told = MembersTold
+	}
+	return s.roomCall(attachScript, room, known, m.Client, m.Gen, told)
+}
+
+// Leave takes m out of a room: reason is left, lost, kicked or closed. A
+// session's end passes over says true: then gen does not matter, and the
+// client cannot join again for twice the grace. May be repeated.
+//
+// Errors: ErrMoved, ErrNotMember, ErrWiped, ErrUnavailable.
+func (s *Store) Leave(ctx context.Context, room string, m Member, known Known, reason string, over bool) error {
+	header, err := Header{Kind: "leave", User: m.User, Client: m.Client, Device: m.Device, Reason: reason}.encode()
+	if err != nil {
+		return err
+	}
+	gen, tomb := m.Gen, int64(0)
+	if over {
+		gen, tomb = 0, 2*s.cfg.Grace.Milliseconds()
+	}
+	c := s.roomCall(leaveScript, room, known, m.Client, gen, m.User, header, tomb, s.cfg.LogTTL.Milliseconds())
+	c.keys = append(c.keys, keysOfRoom(room).gone(m.Client))
+	a, err := s.lane(room).do(ctx, c)
+	if err != nil {
+		return err
+	}
+	return roomVerdict(a, known)
+}
+
+// Draft is a message to be sent.
+type Draft struct {
+	CSeq      uint64 // 0: none
+	ToUser    *string
+	ToClient  *uint32
+	Type      *uint8
+	Ephemeral bool
+	Data      []byte
+}
+
+// Sent says where a message went.
+type Sent struct {
+	Epoch string // empty for a repeat
+	Seq   uint64 // 0 for an ephemeral message, and for a repeat too old to remember
+	TS    int64  // ms; 0 where Seq is, but for an ephemeral message
+	Dup   bool   // a repeat: nothing was appended
+}
+
+// Send appends a message. It returns once the write is queued; done is called
+// exactly once, from another goroutine, in the order of the room's writes.
+// With a CSeq it may be repeated; without, only if the caller accepts a double.
+//
+// Errors: ErrMoved, ErrNotMember, *GapError, ErrNoRecipient, ErrWiped, ErrUnavailable.
+func (s *Store) Send(ctx context.Context, room string, m Member, known Known, d Draft, done func(Sent, error)) {
+	header, err := Header{
+		Kind: "message", User: m.User, Client: m.Client, Device: m.Device,
+		ToUser: d.ToUser, ToClient: d.ToClient, Type: d.Type,
+	}.encode()
+	if err != nil {
+		done(Sent{}, err)
+		return
+	}
+	var toUser string
+	var toClient uint32
+	if d.ToUser != nil {
+		toUser = *d.ToUser
+	}
+	if d.ToClient != nil {
+		toClient = *d.ToClient
+	}
+	ephemeral := 0
+	if d.Ephemeral {
+		ephemeral = 1
+	}
+	c := s.roomCall(sendScript, room, known,
+		m.Client, m.Gen, m.User, d.CSeq, toUser, toClient, ephemeral, header, d.Data)
+	s.lane(room).submit(ctx, &write{call: c, done: func(a answer, err error) {
+		if err == nil {
+			err = roomVerdict(a, known)
+		}
+		if err != nil {
+			done(Sent{}, err)
+			return
+		}
+		if a.status() == "dup" {
+			done(Sent{Seq: a.uint(1), TS: int64(a.uint(2)), Dup: true}, nil)
+			return
+		}
+		done(Sent{Epoch: a.text(1), Seq: a.uint(2), TS: int64(a.uint(3))}, nil)
+	}})
+}
+
+// roomVerdict is verdict for a member that knew the room: one that has no row
+// in a room of another epoch was not put out by anybody, the room is not the
+// one it was in.
+func roomVerdict(a answer, known Known) error {
+	err := verdict(a)
+	if errors.Is(err, ErrNotMember) && known.Epoch != "" && a.text(1) != known.Epoch {
+		return ErrWiped
+	}
+	return err
+}
+
+// roomOf reads {status, epoch, seq, cseq, joined, in_call, count, roster}.
+func roomOf(a answer) (Room, error) {
+	members, err := parseRoster(a.list(7))
+	return Room{
+		Epoch: a.text(1), Seq: a.uint(2), CSeq: a.uint(3), Joined: a.uint(4),
+		InCall: a.text(5) == "1", Count: int(a.uint(6)), Members: members,
+	}, err
+}
+
+// parseRoster reads client, row, client, row...
+func parseRoster(flat []string) ([]Member, error) {
+	out := make([]Member, 0, len(flat)/2)
+	for i := 0; i+1 < len(flat) && len(out) < MembersTold; i += 2 {
+		m, err := parseRow(flat[i], flat[i+1])
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, m)
+	}
+	return out, nil
+}
+
+// parseRow reads "gen cseq joined #user #device sid userdevice".
+func parseRow(client, row string) (Member, error) {
+	f := strings.SplitN(row, " ", 7)
+	if len(f) != 7 {
+		return Member{}, fmt.Errorf("member row of client %s has %d fields", client, len(f))
+	}
+	c, err1 := strconv.ParseUint(client, 10, 32)
+	gen, err2 := strconv.ParseUint(f[0], 10, 64)
+	u, err3 := strconv.Atoi(f[3])
+	d, err4 := strconv.Atoi(f[4])
+	if err := errors.Join(err1, err2, err3, err4); err != nil {
+		return Member{}, fmt.Errorf("member row of client %s: %w", client, err)
+	}
+	if u < 0 || d < 0 || u > len(f[6]) || d > len(f[6])-u {
+		return Member{}, fmt.Errorf("member row of client %s is cut", client)
+	}
+	return Member{User: f[6][:u], Device: f[6][u : u+d], Client: uint32(c), Session: f[5], Gen: gen}, nil
+}
+
+// Info reads how a room stands: its head and members. May be repeated.
+//
+// Errors: ErrWiped, ErrUnavailable.
+func (s *Store) Info(ctx context.Context, room string) (Room, error) {
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.Timeout)
+	defer cancel()
+	k := keysOfRoom(room)
+	pipe := s.rdb.Pipeline()
+	meta := pipe.HMGet(ctx, k.meta(), "epoch", "seq", "in_call")
+	count := pipe.HLen(ctx, k.members())
+	page := pipe.HScan(ctx, k.members(), 0, "", MembersTold)
+	if _, err := pipe.Exec(ctx); err != nil {
+		return Room{}, unavailable("read room", err)
+	}
+	flat, cursor := page.Val()
+	for cursor != 0 && len(flat) < 2*MembersTold {
+		var more []string
+		var err error
+		if more, cursor, err = s.rdb.HScan(ctx, k.members(), cursor, "", MembersTold).Result(); err != nil {
+			return Room{}, unavailable("read room", err)
+		}
+		flat = append(flat, more...)
+	}
+	v := answer(meta.Val())
+	if v.text(0) == "" {
+		return Room{}, ErrWiped
+	}
+	members, err := parseRoster(flat)
+	return Room{
+		Epoch: v.text(0), Seq: v.uint(1), InCall: v.text(2) == "1",
+		Count: int(count.Val()), Members: members,
+	}, err
+}

@@ -1,0 +1,91 @@
+-- What every room script begins with.
+--   KEYS 1 meta, 2 members, 3 users, 4 log, 5 flows, 6 call
+--   ARGV 1 channel
+--        2 epoch, 3 seq, 4 ts: the last entry the caller's node knows of (seq 0: none; ts 0: do not compare)
+--        5 an epoch to use if a new one begins
+--        6 entries the log keeps at least, 7 their greatest age in ms (0: any)
+-- A member's row is "gen cseq joined #user #device sid user device", the three
+-- numbers first because every send reads them.
+local META, MEMBERS, USERS, LOG, FLOWS, CALL = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
+local CHANNEL = ARGV[1]
+
+-- Lua numbers are doubles: exact to 2^53, but tostring turns to 1e+15.
+local function int(n) return string.format('%.0f', n) end
+
+local function clock()
+  local t = redis.call('TIME')
+  return tonumber(t[1]) * 1000 + math.floor(tonumber(t[2]) / 1000)
+end
+
+-- The room's epoch and head, or nil when there is no such room. A head below
+-- what the caller saw, or another entry in its place, is a store that lost its
+-- tail: the order that was told is gone, so a new epoch begins here.
+local function head()
+  local m = redis.call('HMGET', META, 'epoch', 'seq')
+  if not m[1] then return nil end
+  local epoch, seq, known = m[1], tonumber(m[2]), tonumber(ARGV[3])
+  if known > 0 and ARGV[2] == epoch then
+    local torn = seq < known
+    if not torn and ARGV[4] ~= '0' then
+      local e = redis.call('XRANGE', LOG, ARGV[3] .. '-0', ARGV[3] .. '-0')
+      torn = e[1] ~= nil and e[1][2][2] ~= ARGV[4]
+    end
+    if torn then
+      epoch = ARGV[5]
+      redis.call('HSET', META, 'epoch', epoch)
+      redis.call('PUBLISH', CHANNEL, 'h ' .. epoch .. ' ' .. int(seq))
+    end
+  end
+  return epoch, seq
+end
+
+-- Every 64th entry takes the entries before the cutoff with it, at most 1024.
+local function trim(seq, now)
+  local age = tonumber(ARGV[7])
+  if age == 0 or seq % 64 ~= 0 then return end
+  local old = redis.call('XRANGE', LOG, '-', '+', 'COUNT', 1024)
+  local first
+  for _, e in ipairs(old) do
+    if tonumber(e[2][2]) >= now - age then break end
+    first = e[1]
+  end
+  if first then
+    redis.call('XTRIM', LOG, 'MINID', int(tonumber(string.match(first, '^%d+')) + 1))
+  end
+end
+
+-- Appends one entry after seq and tells the nodes. Returns its seq and ts.
+local function append(epoch, seq, header, data)
+  seq = seq + 1
+  local now = clock()
+  local id, ts = int(seq), int(now)
+  redis.call('HSET', META, 'seq', id)
+  redis.call('XADD', LOG, 'MAXLEN', '~', ARGV[6], id .. '-0', 't', ts, 'h', header, 'd', data)
+  redis.call('PUBLISH', CHANNEL, 'e ' .. epoch .. ' ' .. id .. ' ' .. ts .. ' ' .. #header .. ' ' .. header .. data)
+  trim(seq, now)
+  return id, ts
+end
+
+-- gen, cseq, joined and the rest of a row.
+local function parse(row)
+  local gen, cseq, joined, rest = string.match(row, '^(%d+) (%d+) (%d+) (.*)$')
+  return tonumber(gen), tonumber(cseq), joined, rest
+end
+
+-- Up to `most` members as client, row, client, row...; and how many there are.
+local function roster(most)
+  local n = redis.call('HLEN', MEMBERS)
+  if n <= most then return redis.call('HGETALL', MEMBERS), n end
+  local flat, cursor = {}, '0'
+  repeat
+    local page = redis.call('HSCAN', MEMBERS, cursor, 'COUNT', most)
+    cursor = page[1]
+    for _, v in ipairs(page[2]) do
+      if #flat < 2 * most then flat[#flat + 1] = v end
+    end
+  until cursor == '0' or #flat >= 2 * most
+  return flat, n
+end
+
+local function in_call() return redis.call('HGET', META, 'in_call') or '0' end
+

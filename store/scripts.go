@@ -1,0 +1,172 @@
+package store
+
+import (
+	"context"
+	"crypto/sha1" // #nosec: Redis names scripts by their SHA-1
+	_ "embed"
+	"encoding/hex"
+	"fmt"
+	"strings"
+
+	"github.com/redis/go-redis/v9"
+)
+
+//go:embed room.lua
+var roomPrelude string
+
+//go:embed join.lua
+var joinLua string
+
+//go:embed attach.lua
+var attachLua string
+
+//go:embed leave.lua
+var leaveLua string
+
+//go:embed send.lua
+var sendLua string
+
+//go:embed create.lua
+var createLua string
+
+//go:embed claim.lua
+var claimLua string
+
+//go:embed retake.lua
+var retakeLua string
+
+//go:embed detach.lua
+var detachLua string
+
+//go:embed ending.lua
+var endingLua string
+
+//go:embed enter.lua
+var enterLua string
+
+//go:embed refresh.lua
+var refreshLua string
+
+//go:embed renew.lua
+var renewLua string
+
+//go:embed later.lua
+var laterLua string
+
+//go:embed due.lua
+var dueLua string
+
+//go:embed settle.lua
+var settleLua string
+
+//go:embed unclaim.lua
+var unclaimLua string
+
+// script is one atomic operation.
+type script struct {
+	name string
+	text string
+	sha  string
+}
+
+var scripts []*script
+
+func define(name string, parts ...string) *script {
+	text := strings.Join(parts, "")
+	sum := sha1.Sum([]byte(text))
+	s := &script{name: name, text: text, sha: hex.EncodeToString(sum[:])}
+	scripts = append(scripts, s)
+	return s
+}
+
+var (
+	joinScript    = define("join", roomPrelude, joinLua)
+	attachScript  = define("attach", roomPrelude, attachLua)
+	leaveScript   = define("leave", roomPrelude, leaveLua)
+	sendScript    = define("send", roomPrelude, sendLua)
+	createScript  = define("create", createLua)
+	claimScript   = define("claim", claimLua)
+	retakeScript  = define("retake", retakeLua)
+	detachScript  = define("detach", detachLua)
+	endingScript  = define("ending", endingLua)
+	enterScript   = define("enter", enterLua)
+	refreshScript = define("refresh", refreshLua)
+	renewScript   = define("renew", renewLua)
+	laterScript   = define("later", laterLua)
+	dueScript     = define("due", dueLua)
+	settleScript  = define("settle", settleLua)
+	unclaimScript = define("unclaim", unclaimLua)
+)
+
+// load makes every script known to the server (each master of a cluster).
+func load(ctx context.Context, c redis.UniversalClient) error {
+	pipe := c.Pipeline()
+	for _, s := range scripts {
+		pipe.ScriptLoad(ctx, s.text)
+	}
+	if _, err := pipe.Exec(ctx); err != nil {
+		return fmt.Errorf("load scripts: %w", err)
+	}
+	return nil
+}
+
+// call is one script call on its way to Redis.
+type call struct {
+	script *script
+	keys   []string
+	args   []any
+}
+
+// answer is a script's flat reply; its first element says how it went.
+type answer []any
+
+func (a answer) status() string { return a.text(0) }
+
+func (a answer) text(i int) string {
+	if i < len(a) {
+		switch v := a[i].(type) {
+		case string:
+			return v
+		case int64:
+			return fmt.Sprint(v)
+		}
+	}
+	return ""
+}
+
+func (a answer) uint(i int) uint64 {
+	var n uint64
+	for _, c := range []byte(a.text(i)) {
+		if c < '0' || c > '9' {
+			return 0
+		}
+		n = n*10 + uint64(c-'0')
+	}
+	return n
+}
+
+func (a answer) list(i int) []string {
+	if i >= len(a) {
+		return nil
+	}
+	raw, _ := a[i].([]any)
+	out := make([]string, len(raw))
+	for j, v := range raw {
+		out[j], _ = v.(string)
+	}
+	return out
+}
+
+// fields reads {field, value, field, value...}.
+func (a answer) fields(i int) map[string]string {
+	flat := a.list(i)
+	m := make(map[string]string, len(flat)/2)
+	for j := 0; j+1 < len(flat); j += 2 {
+		m[flat[j]] = flat[j+1]
+	}
+	return m
+}
+
+func noScript(err error) bool {
+	return err != nil && strings.HasPrefix(err.Error(), "NOSCRIPT")
+}

@@ -1,0 +1,257 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/go-json-experiment/json"
+)
+
+// Session is a session's record.
+type Session struct {
+	ID     string
+	User   string
+	Client uint32
+	Device string
+	Handle string // 16 hex digits
+	Gen    uint64
+	Owner  Ref // of the node life that holds it, or held it last
+	// Secret is the hash of the resume secret, never the secret.
+	Secret  string
+	Expires time.Time
+	// Globs are the rooms that the token allows; nil allows all.
+	Globs    []string
+	Presence uint8
+	Caps     string
+	State    string // live, detached or ending
+	Reason   string // why it ends
+}
+
+// Session states.
+const (
+	StateLive     = "live"
+	StateDetached = "detached"
+	StateEnding   = "ending"
+)
+
+// Member is who the session is in its rooms.
+func (r Session) Member() Member {
+	return Member{User: r.User, Client: r.Client, Device: r.Device, Session: r.ID, Gen: r.Gen}
+}
+
+func (r Session) fields() ([]any, error) {
+	globs, err := json.Marshal(r.Globs, json.FormatNilSliceAsNull(true))
+	if err != nil {
+		return nil, fmt.Errorf("encode session: %w", err)
+	}
+	return []any{
+		"user", r.User, "client", r.Client, "device", r.Device, "handle", r.Handle,
+		"node", r.Owner.Node, "boot", r.Owner.Boot, "secret", r.Secret,
+		"exp", r.Expires.UnixMilli(), "globs", string(globs), "presence", r.Presence,
+		"caps", r.Caps, "state", StateLive,
+	}, nil
+}
+
+func sessionOf(sid string, f map[string]string) (Session, error) {
+	client, err1 := strconv.ParseUint(f["client"], 10, 32)
+	gen, err2 := strconv.ParseUint(f["gen"], 10, 64)
+	exp, err3 := strconv.ParseInt(f["exp"], 10, 64)
+	presence, err4 := strconv.ParseUint(f["presence"], 10, 8)
+	var globs []string
+	err5 := json.Unmarshal([]byte(f["globs"]), &globs)
+	if err := errors.Join(err1, err2, err3, err4, err5); err != nil {
+		return Session{}, fmt.Errorf("read session record %s: %w", sid, err)
+	}
+	return Session{
+		ID: sid, User: f["user"], Client: uint32(client), Device: f["device"], Handle: f["handle"],
+		Gen: gen, Owner: Ref{f["node"], f["boot"]}, Secret: f["secret"], Expires: time.UnixMilli(exp),
+		Globs: globs, Presence: uint8(presence), Caps: f["caps"], State: f["state"], Reason: f["reason"],
+	}, nil
+}
+
+// Create writes a session's record, and before it the entry in its owner's
+// session set by which a sweep finds it. After a wipe it writes it again, with
+// its rooms; a record with a higher gen is left alone. May be repeated.
+//
+// Errors: ErrMoved, ErrUnavailable.
+func (s *Store) Create(ctx context.Context, r Session, rooms []string) error {
+	if err := s.own(ctx, r.Owner, r.ID); err != nil {
+		return err
+	}
+	fields, err := r.fields()
+	if err != nil {
+		return err
+	}
+	args := []any{r.Gen, len(rooms)}
+	for _, room := range rooms {
+		args = append(args, room)
+	}
+	a, err := s.run(ctx, createScript, []string{sessionKey(r.ID), sessionRoomsKey(r.ID)}, append(args, fields...)...)
+	if err != nil {
+		return err
+	}
+	return verdict(a)
+}
+
+// own lists a session under its owner.
+func (s *Store) own(ctx context.Context, owner Ref, sid string) error {
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.Timeout)
+	defer cancel()
+	return unavailable("list session", s.rdb.SAdd(ctx, owner.sessionsKey(), sid).Err())
+}
+
+// Disown takes a session off a node's list, when it is detached, ended, or
+// lives elsewhere. May be repeated.
+func (s *Store) Disown(ctx context.Context, owner Ref, sids ...string) error {
+	if len(sids) == 0 {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.Timeout)
+	defer cancel()
+	members := make([]any, len(sids))
+	for i, sid := range sids {
+		members[i] = sid
+	}
+	return unavailable("unlist sessions", s.rdb.SRem(ctx, owner.sessionsKey(), members...).Err())
+}
+
+// Peek reads a session's record and rooms without changing anything.
+//
+// Errors: ErrGone, ErrUnavailable.
+func (s *Store) Peek(ctx context.Context, sid string) (Session, []string, error) {
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.Timeout)
+	defer cancel()
+	pipe := s.rdb.Pipeline()
+	record, rooms := pipe.HGetAll(ctx, sessionKey(sid)), pipe.SMembers(ctx, sessionRoomsKey(sid))
+	if _, err := pipe.Exec(ctx); err != nil {
+		return Session{}, nil, unavailable("read session", err)
+	}
+	if len(record.Val()) == 0 || record.Val()["state"] == StateEnding {
+		return Session{}, nil, ErrGone
+	}
+	r, err := sessionOf(sid, record.Val())
+	return r, rooms.Val(), err
+}
+
+// Claimed is a session that was taken over.
+type Claimed struct {
+	Session
+	Rooms []string
+	// Previous held it before, and was told nothing yet; WasLive says whether
+	// it may still think so.
+	Previous Ref
+	WasLive  bool
+}
+
+// Claim takes a session over for a node: gen + 1, owner, live. From then on a
+// write of the old gen is refused wherever Attach has been. secret is the hash.
+//
+// Errors: ErrGone, ErrSecret, ErrExpired, ErrUnavailable (may be repeated).
+func (s *Store) Claim(ctx context.Context, sid, secret string, owner Ref, caps string) (Claimed, error) {
+	if err := s.own(ctx, owner, sid); err != nil {
+		return Claimed{}, err
+	}
+	a, err := s.run(ctx, claimScript, []string{sessionKey(sid), sessionRoomsKey(sid)}, secret, owner.Node, owner.Boot, caps)
+	if err == nil {
+		err = verdict(a)
+	}
+	if err != nil {
+		return Claimed{}, err
+	}
+	r, err := sessionOf(sid, a.fields(4))
+	return Claimed{Session: r, Rooms: a.list(5), Previous: Ref{a.text(1), a.text(2)}, WasLive: a.text(3) == StateLive}, err
+}
+
+// Retake looks at a session that a node holds, after the node was cut off: it
+// returns the session's gen, one higher if a sweep had detached it. May be repeated.
+//
+// Errors: ErrMoved, ErrGone, ErrUnavailable.
+func (s *Store) Retake(ctx context.Context, owner Ref, sid string, gen uint64) (now uint64, taken bool, err error) {
+	if err := s.own(ctx, owner, sid); err != nil {
+		return 0, false, err
+	}
+	a, err := s.run(ctx, retakeScript, []string{sessionKey(sid)}, owner.Node, owner.Boot, gen)
+	if err == nil {
+		err = verdict(a)
+	}
+	if err != nil {
+		return 0, false, err
+	}
+	return a.uint(1), a.status() == "taken", nil
+}
+
+// Detach says that a session's socket is gone; gen 0 is for the sweep of a
+// dead owner. The session keeps its rooms until the grace ends. May be repeated.
+//
+// Errors: ErrMoved and ErrGone (nothing to do), ErrUnavailable.
+func (s *Store) Detach(ctx context.Context, owner Ref, sid string, gen uint64) error {
+	grace := s.cfg.Grace.Milliseconds()
+	// The index first: a node that dies in between leaves a session that both
+	// lists name, and the index forgets one that is live.
+	if err := s.later(ctx, sid, grace+indexMargin); err != nil {
+		return err
+	}
+	a, err := s.run(ctx, detachScript, []string{sessionKey(sid)}, owner.Node, owner.Boot, gen, grace)
+	if err == nil {
+		err = verdict(a)
+	}
+	if errors.Is(err, ErrUnavailable) {
+		return err
+	}
+	return errors.Join(err, s.Disown(ctx, owner, sid))
+}
+
+// indexMargin keeps a sweep, in ms, from looking a moment before the grace is
+// over, which the record counts from a little later than the index.
+const indexMargin = 20
+
+func (s *Store) later(ctx context.Context, sid string, ms int64) error {
+	_, err := s.run(ctx, laterScript, []string{detachedKey(shardOf(sid))}, sid, ms)
+	return err
+}
+
+// Enter notes in a session's record that it is about to join a room, of which
+// it may have most. May be repeated.
+//
+// Errors: ErrMoved, ErrGone, ErrTooManyRooms, ErrUnavailable.
+func (s *Store) Enter(ctx context.Context, sid string, gen uint64, room string, most int) error {
+	a, err := s.run(ctx, enterScript, []string{sessionKey(sid), sessionRoomsKey(sid)}, gen, room, most)
+	if err != nil {
+		return err
+	}
+	return verdict(a)
+}
+
+// Exit takes a room off a session's record, after it has left. May be repeated.
+func (s *Store) Exit(ctx context.Context, sid, room string) error {
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.Timeout)
+	defer cancel()
+	return unavailable("leave session's rooms", s.rdb.SRem(ctx, sessionRoomsKey(sid), room).Err())
+}
+
+// Refresh stores what a new token says. May be repeated.
+//
+// Errors: ErrMoved, ErrGone, ErrUnavailable.
+func (s *Store) Refresh(ctx context.Context, sid string, gen uint64, expires time.Time, globs []string) error {
+	raw, err := json.Marshal(globs, json.FormatNilSliceAsNull(true))
+	if err != nil {
+		return fmt.Errorf("encode globs: %w", err)
+	}
+	a, err := s.run(ctx, refreshScript, []string{sessionKey(sid)}, gen, "exp", expires.UnixMilli(), "globs", string(raw))
+	if err != nil {
+		return err
+	}
+	return verdict(a)
+}
+
+// SetPresence stores the device's last presence. May be repeated.
+func (s *Store) SetPresence(ctx context.Context, sid string, gen uint64, presence uint8) error {
+	a, err := s.run(ctx, refreshScript, []string{sessionKey(sid)}, gen, "presence", presence)
+	if err != nil {
+		return err
+	}
+	return verdict(a)
+}

@@ -1,0 +1,309 @@
+package store
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/maintnotifications"
+)
+
+// Errors that an operation may return. Anything else is a bug or a broken
+// record.
+var (
+	// ErrUnavailable: Redis did not answer in time. A write may or may not have
+	// taken effect.
+	ErrUnavailable = errors.New("store unavailable")
+	// ErrWiped: the room, or the whole store, is not there any more.
+	ErrWiped = errors.New("store lost the room")
+	// ErrMoved: a newer gen owns the session.
+	ErrMoved = errors.New("session moved")
+	// ErrGone: there is no such session, or it is ending.
+	ErrGone = errors.New("session gone")
+	// ErrSecret: the resume secret is wrong.
+	ErrSecret = errors.New("wrong resume secret")
+	// ErrExpired: the session's token has expired.
+	ErrExpired = errors.New("token expired")
+	// ErrNotMember: the client is not in the room.
+	ErrNotMember = errors.New("not a member")
+	// ErrRoomFull: the room has its most members.
+	ErrRoomFull = errors.New("room full")
+	// ErrTooManyRooms: the session is in its most rooms.
+	ErrTooManyRooms = errors.New("too many rooms")
+	// ErrNoRecipient: nobody who is addressed is in the room.
+	ErrNoRecipient = errors.New("no recipient")
+)
+
+// GapError says that a cseq was past the next one.
+type GapError struct{ Expect uint64 }
+
+func (e *GapError) Error() string { return fmt.Sprintf("cseq gap: expected %d", e.Expect) }
+
+// Config says where the store is and how long and how much it keeps.
+type Config struct {
+	// URL of Redis: redis://, rediss:// or unix://. Empty: the embedded store.
+	URL string
+	// Dial replaces the network, for tests. Nil: TCP.
+	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
+
+	LogMax int           // entries a room's log keeps at least; default 10,000
+	LogAge time.Duration // entries older than this are not kept; 0: no limit
+	LogTTL time.Duration // life of a room without members; default 10 min
+	Grace  time.Duration // life of a detached session; default 30 s
+	Lease  time.Duration // node lease; default 10 s
+	Wait   int           // replicas that must have a write before it is answered
+	// MaxMembers of a room; default 10,000.
+	MaxMembers int
+	// Timeout of one round trip; default 700 ms, so that whoever waits behind
+	// one that fails still gets an answer within a second.
+	Timeout time.Duration
+	Logger  *slog.Logger
+}
+
+func (c *Config) fill() {
+	set := func(d *time.Duration, v time.Duration) {
+		if *d == 0 {
+			*d = v
+		}
+	}
+	set(&c.LogTTL, 10*time.Minute)
+	set(&c.Grace, 30*time.Second)
+	set(&c.Lease, 10*time.Second)
+	set(&c.Timeout, 700*time.Millisecond)
+	if c.LogMax == 0 {
+		c.LogMax = 10_000
+	}
+	if c.MaxMembers == 0 {
+		c.MaxMembers = 10_000
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+}
+
+// Store is one node's way to Redis. Its methods may be called from any
+// goroutine. Run must be running for writes to rooms to be answered.
+type Store struct {
+	cfg      Config
+	rdb      *redis.Client // reads and idempotent writes; never repeats either
+	lanes    []*lane
+	embedded *embedded
+}
+
+// Open connects, starting the embedded store if there is no URL. It fails only
+// on a URL that cannot be read: a Redis that is away is waited for by Run and
+// by each operation's ErrUnavailable.
+func Open(cfg Config) (*Store, error) {
+	cfg.fill()
+	s := &Store{cfg: cfg}
+	opt := &redis.Options{Dialer: cfg.Dial}
+	switch {
+	case cfg.URL != "":
+		parsed, err := redis.ParseURL(cfg.URL)
+		if err != nil {
+			// The URL may hold a password, and url.Error quotes it.
+			return nil, errors.New("redis URL cannot be read: expected redis://[user:password@]host:port/db, rediss:// or unix://")
+		}
+		parsed.Dialer = cfg.Dial
+		opt = parsed
+	case cfg.Dial == nil:
+		e, err := startEmbedded()
+		if err != nil {
+			return nil, err
+		}
+		s.embedded = e
+		opt.Addr = e.addr()
+	default:
+		opt.Addr = "127.0.0.1:6379" // handed to Dial, which knows better
+	}
+	opt.Protocol = 2
+	opt.MaxRetries = -1
+	opt.ContextTimeoutEnabled = true
+	opt.DialTimeout = cfg.Timeout
+	opt.ReadTimeout = cfg.Timeout
+	opt.WriteTimeout = cfg.Timeout
+	opt.PoolTimeout = cfg.Timeout
+	opt.DialerRetries = 1
+	opt.DisableIdentity = true
+	opt.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
+	s.rdb = redis.NewClient(opt)
+	for range laneCount {
+		s.lanes = append(s.lanes, newLane(s))
+	}
+	return s, nil
+}
+
+// Embedded says whether the store is inside this process.
+func (s *Store) Embedded() bool { return s.embedded != nil }
+
+// Close ends the connections and the embedded store. Call it after Run returned.
+func (s *Store) Close() error {
+	err := s.rdb.Close()
+	if s.embedded != nil {
+		s.embedded.close()
+	}
+	return err
+}
+
+// Ping asks Redis for a sign of life.
+func (s *Store) Ping(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.Timeout)
+	defer cancel()
+	return unavailable("ping", s.rdb.Ping(ctx).Err())
+}
+
+// Marker reads the value that stands for this store's data, writing a new one
+// where there is none. A node that finds another value than before knows that
+// the store was wiped.
+func (s *Store) Marker(ctx context.Context) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.Timeout)
+	defer cancel()
+	if err := s.rdb.SetNX(ctx, markerKey, rand.Text(), 0).Err(); err != nil {
+		return "", unavailable("write store marker", err)
+	}
+	v, err := s.rdb.Get(ctx, markerKey).Result()
+	return v, unavailable("read store marker", err)
+}
+
+// run calls one script by itself, outside the lanes.
+func (s *Store) run(ctx context.Context, sc *script, keys []string, args ...any) (answer, error) {
+	out, err := s.runAll(ctx, []call{{sc, keys, args}})
+	if err != nil {
+		return nil, err
+	}
+	return out[0], nil
+}
+
+// runAll calls scripts in one round trip, in order, outside the lanes.
+func (s *Store) runAll(ctx context.Context, calls []call) ([]answer, error) {
+	if len(calls) == 0 {
+		return nil, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.Timeout)
+	defer cancel()
+	cmds, err := s.pipeline(ctx, calls)
+	if err != nil {
+		return nil, unavailable("run "+calls[0].script.name, err)
+	}
+	out := make([]answer, len(cmds))
+	for i, cmd := range cmds {
+		if out[i], err = read(cmd); err != nil {
+			return nil, unavailable("run "+calls[i].script.name, err)
+		}
+	}
+	return out, nil
+}
+
+// pipeline sends the calls in one round trip. A script that the server does
+// not know did not run: it is loaded and called once more, which repeats nothing.
+func (s *Store) pipeline(ctx context.Context, calls []call) ([]*redis.Cmd, error) {
+	cmds, err := s.exec(ctx, calls)
+	if err != nil {
+		return nil, err
+	}
+	var missing []int
+	var again []call
+	for i, cmd := range cmds {
+		if noScript(cmd.Err()) {
+			missing = append(missing, i)
+			again = append(again, calls[i])
+		}
+	}
+	if len(missing) == 0 {
+		return cmds, nil
+	}
+	if err := load(ctx, s.rdb); err != nil {
+		return cmds, nil //nolint:nilerr // the others have run; these keep their NOSCRIPT
+	}
+	second, err := s.exec(ctx, again)
+	if err != nil {
+		return cmds, nil //nolint:nilerr // as above
+	}
+	for j, i := range missing {
+		cmds[i] = second[j]
+	}
+	return cmds, nil
+}
+
+// exec sends one pipeline. Its error is the connection's; a script's own stays
+// with its command.
+func (s *Store) exec(ctx context.Context, calls []call) ([]*redis.Cmd, error) {
+	pipe := s.rdb.Pipeline()
+	cmds := make([]*redis.Cmd, len(calls))
+	for i, c := range calls {
+		cmds[i] = pipe.EvalSha(ctx, c.script.sha, c.keys, c.args...)
+	}
+	var wait *redis.Cmd
+	if s.cfg.Wait > 0 {
+		wait = pipe.Do(ctx, "WAIT", s.cfg.Wait, max(1, s.cfg.Timeout.Milliseconds()/2))
+	}
+	_, err := pipe.Exec(ctx)
+	if err != nil && !isReply(err) {
+		return nil, err
+	}
+	if wait != nil {
+		if n, err := wait.Int(); err != nil || n < s.cfg.Wait {
+			return nil, fmt.Errorf("%d of %d replicas have the write", n, s.cfg.Wait)
+		}
+	}
+	return cmds, nil
+}
+
+// isReply tells an error that Redis answered from one of the connection.
+func isReply(err error) bool {
+	var re redis.Error
+	return errors.As(err, &re)
+}
+
+func read(cmd *redis.Cmd) (answer, error) {
+	v, err := cmd.Result()
+	if err != nil {
+		return nil, err
+	}
+	flat, ok := v.([]any)
+	if !ok {
+		return nil, fmt.Errorf("script answered a %T", v)
+	}
+	return flat, nil
+}
+
+// unavailable turns any failure of a round trip into ErrUnavailable, keeping
+// its text for the log.
+func unavailable(what string, err error) error {
+	if err == nil || errors.Is(err, redis.Nil) {
+		return err
+	}
+	return fmt.Errorf("%s: %w: %v", what, ErrUnavailable, err)
+}
+
+// verdict turns a script's word into the error that it stands for.
+func verdict(a answer) error {
+	switch a.status() {
+	case "moved":
+		return ErrMoved
+	case "gone":
+		return ErrGone
+	case "wiped":
+		return ErrWiped
+	case "secret":
+		return ErrSecret
+	case "expired":
+		return ErrExpired
+	case "not_member":
+		return ErrNotMember
+	case "room_full":
+		return ErrRoomFull
+	case "too_many_rooms":
+		return ErrTooManyRooms
+	case "no_recipient":
+		return ErrNoRecipient
+	case "gap":
+		return &GapError{Expect: a.uint(1)}
+	}
+	return nil
+}
