@@ -1,0 +1,248 @@
+package server
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/go-json-experiment/json/jsontext"
+
+	"godwit/server/auth"
+	"godwit/server/hub"
+	"godwit/server/relay"
+	"godwit/server/session"
+	"godwit/server/watch"
+	"godwit/store"
+)
+
+// Config is what a node is told.
+type Config struct {
+	session.Config // Node.Boot is drawn by New when empty
+
+	URL         string // of this node, for others to be sent to; may be empty
+	Revision    string
+	Lease       time.Duration
+	DrainBudget time.Duration
+	MaxSessions int // 0: no limit
+}
+
+// Node is one node of the fleet.
+type Node struct {
+	cfg   Config
+	store *store.Store
+	log   *slog.Logger
+
+	door    *session.Door
+	hub     *hub.Registry[*session.Session]
+	relay   *relay.Relay
+	sub     *store.Subscriber
+	lease   *watch.Lease
+	custody *watch.Custody
+	leaving *watch.Departures
+	sweep   *watch.Sweep
+
+	started  time.Time
+	sockets  atomic.Int64
+	draining atomic.Bool
+}
+
+// New makes a node on a store. Run starts it.
+func New(cfg Config, st *store.Store, verifier *auth.Verifier, log *slog.Logger) *Node {
+	if cfg.Node.Boot == "" {
+		cfg.Node.Boot = rand.Text()[:12]
+	}
+	n := &Node{cfg: cfg, store: st, log: log, hub: hub.NewRegistry[*session.Session](), started: time.Now()}
+	ref := cfg.Node
+	n.custody = &watch.Custody{
+		Store: st, Ref: ref, Hub: n.hub, Log: log,
+		Renew:   func(ctx context.Context) error { return st.Renew(ctx, n.record()) },
+		Suspect: func() { n.relay.Suspect() },
+	}
+	n.custody.Init()
+	n.relay = relay.New(st, n.custody.Whole, log)
+	n.sub = st.NewSubscriber(ref, listener{n})
+	n.relay.Listen(n.sub)
+	n.lease = watch.NewLease(st, cfg.Lease, n.record, n.custody.Whole, n.reclaim, log)
+	n.leaving = watch.NewDepartures(st, ref, log)
+	n.sweep = &watch.Sweep{Store: st, Ref: ref, Lease: n.lease, Log: log}
+	n.door = &session.Door{
+		Config: cfg.Config, Store: st, Relay: n.relay, Hub: n.hub, Verifier: verifier,
+		Leaving: leaving{n.leaving, n.custody},
+		Fenced:  func() bool { return n.lease.Fenced(time.Now()) },
+		Log:     log,
+	}
+	return n
+}
+
+// leaving is what a session's end needs of the watch.
+type leaving struct {
+	*watch.Departures
+	custody *watch.Custody
+}
+
+func (l leaving) Suspect(s *session.Session) { l.custody.Look(s) }
+
+// listener is what the node does with what it hears. Its methods do not wait.
+type listener struct{ n *Node }
+
+func (l listener) Heard(room string, m store.Message) { l.n.relay.Heard(room, m) }
+
+func (l listener) Told(w store.Word) {
+	if w.What != store.WordReplaced {
+		return
+	}
+	// The word may be old: the store is asked before anything is closed.
+	if s, ok := l.n.hub.Find(w.Session); ok && s.Gen() < w.Gen {
+		l.n.custody.Look(s)
+	}
+}
+
+func (l listener) Reset() {
+	l.n.log.Warn("subscription renewed; comparing rooms with their logs", "rooms", l.n.relay.Len())
+	l.n.relay.Suspect()
+	l.n.custody.Look(l.n.hub.All()...) // a word may have been missed, too
+}
+
+// record is the node as the fleet sees it.
+func (n *Node) record() store.Node {
+	state := store.NodeReady
+	switch {
+	case n.draining.Load():
+		state = store.NodeDraining
+	case !isClosed(n.lease.Joined()):
+		state = store.NodeJoining
+	}
+	return store.Node{
+		Ref: n.cfg.Node, URL: n.cfg.URL, Revision: n.cfg.Revision, State: state,
+		Sessions: n.hub.Len(), Started: n.started,
+	}
+}
+
+func isClosed(ch <-chan struct{}) bool {
+	select {
+	case <-ch:
+		return true
+	default:
+		return false
+	}
+}
+
+// reclaim is done before a node that was fenced writes again.
+func (n *Node) reclaim(ctx context.Context) error {
+	if err := n.custody.All(ctx); err != nil {
+		return fmt.Errorf("look at own sessions: %w", err)
+	}
+	n.relay.Suspect()
+	return nil
+}
+
+// Joined is closed when the node holds its lease for the first time.
+func (n *Node) Joined() <-chan struct{} { return n.lease.Joined() }
+
+// Ref is the node's name and boot.
+func (n *Node) Ref() store.Ref { return n.cfg.Node }
+
+// leaveWithin is how long a node that stops tries to tell the store so.
+const leaveWithin = 2 * time.Second
+
+// Run lives until ctx ends: first Drain if the sessions are to be told. When
+// it returns, the store has been told of every session that was attached, as
+// far as it could be reached.
+func (n *Node) Run(ctx context.Context) error {
+	lanes, stopLanes := context.WithCancel(context.WithoutCancel(ctx))
+	duties, stopDuties := context.WithCancel(lanes)
+	var store, work sync.WaitGroup
+	store.Go(func() { n.fatal("store", n.store.Run(lanes)) })
+	for name, run := range map[string]func(context.Context) error{
+		"subscriber": n.sub.Run, "relay": n.relay.Run, "lease": n.lease.Run,
+		"custody": n.custody.Run, "sweep": n.sweep.Run,
+	} {
+		work.Go(func() { n.fatal(name, run(duties)) })
+	}
+	leave, stopLeaving := context.WithCancel(lanes)
+	var departures sync.WaitGroup
+	departures.Go(func() { n.fatal("departures", n.leaving.Run(leave)) })
+
+	<-ctx.Done()
+	stopDuties()
+	work.Wait()
+	n.depart(lanes)
+	stopLeaving()
+	departures.Wait()
+	stopLanes()
+	store.Wait()
+	return nil
+}
+
+func (n *Node) fatal(duty string, err error) {
+	if err != nil {
+		n.log.Error("duty ended", "duty", duty, "error", err)
+	}
+}
+
+// depart tells the store that the node is gone, so that nobody waits for its
+// lease to end.
+func (n *Node) depart(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, leaveWithin)
+	defer cancel()
+	err := n.leaving.Flush(ctx)
+	if err == nil {
+		var left []string
+		if left, err = n.store.Owned(ctx, n.cfg.Node, 1); err == nil && len(left) == 0 {
+			err = n.store.Expel(ctx, n.cfg.Node)
+		}
+	}
+	if err != nil {
+		n.log.Warn("left without telling the store; another node sweeps", "error", err)
+	}
+}
+
+// Admit decides whether a socket may come in; Left must follow each one that
+// did, when it is gone.
+func (n *Node) Admit() *session.Refusal {
+	switch {
+	case n.draining.Load():
+		return &session.Refusal{Reason: "draining", RetryAfter: time.Second}
+	case !isClosed(n.lease.Joined()):
+		return &session.Refusal{Reason: "joining", RetryAfter: time.Second}
+	case n.lease.Fenced(time.Now()), !n.lease.Reachable():
+		return &session.Refusal{Reason: "the store cannot be reached", RetryAfter: 2 * time.Second}
+	}
+	if now := n.sockets.Add(1); n.cfg.MaxSessions > 0 && now > int64(n.cfg.MaxSessions) {
+		n.sockets.Add(-1)
+		return &session.Refusal{Reason: "full", RetryAfter: 5 * time.Second}
+	}
+	return nil
+}
+
+// Left says that an admitted socket is gone.
+func (n *Node) Left() { n.sockets.Add(-1) }
+
+// Login runs a socket's first request.
+func (n *Node) Login(ctx context.Context, sock session.Socket, method string, params jsontext.Value) (*session.Session, session.Reply) {
+	return n.door.Open(ctx, sock, method, params)
+}
+
+// State is how the node stands, for probes.
+type State struct {
+	Joined         bool // holds its lease
+	JoinedOnce     bool
+	StoreReachable bool
+	Draining       bool
+}
+
+// State tells how the node stands now.
+func (n *Node) State() State {
+	once := isClosed(n.lease.Joined())
+	return State{
+		Joined: once && !n.lease.Fenced(time.Now()), JoinedOnce: once,
+		StoreReachable: n.lease.Reachable(), Draining: n.draining.Load(),
+	}
+}
+
+var errDrained = errors.New("drain budget is over")

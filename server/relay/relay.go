@@ -1,0 +1,284 @@
+// Package relay turns the Redis fan-out into each room's contiguous order on
+// this node: it follows the channels of the rooms that have a member here,
+// fills holes from the log, and resets rooms whose order the store lost.
+//
+// It owns the order and the position. Who sits in a room and gets what is
+// server/hub's; what a hole is, is rules/order's.
+//
+//	subscriber -> worker (by room) -> order.Track -> seats
+//	                                     | hole: job reads the log
+//	                                     | other epoch: job asks each seat to rejoin
+package relay
+
+import (
+	"context"
+	"hash/maphash"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"godwit/store"
+)
+
+const (
+	// workerQueue is how many messages may wait for one worker. Past that they
+	// are dropped, counted, and every room is compared with its log: the
+	// subscriber never waits.
+	workerQueue = 8192
+	workers     = 2
+	jobWorkers  = 8
+	// verifyEvery is the slow round that compares all heads with the log.
+	verifyEvery = time.Minute
+	verifyChunk = 256
+	// retryEvery is the pause before a job asks a store that was away again.
+	retryEvery = 100 * time.Millisecond
+	// quiet is how long after a room's newest entry its head is said again.
+	quiet = time.Second
+)
+
+// Stats counts what the relay did since it was made.
+type Stats struct {
+	Heard    atomic.Uint64 // messages from the fan-out
+	Dropped  atomic.Uint64 // messages that found a full worker
+	Filled   atomic.Uint64 // entries read from the log to fill a hole
+	Holes    atomic.Uint64 // holes found
+	Resets   atomic.Uint64 // rooms reset
+	Verified atomic.Uint64 // rounds in which all heads were compared
+}
+
+// Relay is the rooms that this node follows.
+type Relay struct {
+	store *store.Store
+	sub   *store.Subscriber
+	log   *slog.Logger
+	whole func(context.Context) error
+	Stats Stats
+
+	era    atomic.Uint64 // grows at each subscriber reset
+	verify chan struct{} // cap 1
+	queues [workers]chan heard
+	seed   maphash.Seed
+
+	mu    sync.Mutex
+	rooms map[string]*Room // guarded by mu
+
+	jobMu   sync.Mutex
+	jobs    []job         // guarded by jobMu; at most one for each room
+	jobKick chan struct{} // cap jobWorkers
+
+	head headlines
+}
+
+type heard struct {
+	room string
+	msg  store.Message
+}
+
+type job func(context.Context)
+
+// New makes a relay; whole is asked before a room is reset, to register again
+// what a wiped store has lost. Listen before Run.
+func New(st *store.Store, whole func(context.Context) error, log *slog.Logger) *Relay {
+	r := &Relay{
+		store: st, log: log, whole: whole,
+		verify:  make(chan struct{}, 1),
+		rooms:   make(map[string]*Room),
+		jobKick: make(chan struct{}, jobWorkers),
+		seed:    maphash.MakeSeed(),
+	}
+	for i := range r.queues {
+		r.queues[i] = make(chan heard, workerQueue)
+	}
+	r.head.kick = make(chan struct{}, 1)
+	return r
+}
+
+// Listen sets the ear that follows the rooms' channels.
+func (r *Relay) Listen(sub *store.Subscriber) { r.sub = sub }
+
+// Run works until ctx ends.
+func (r *Relay) Run(ctx context.Context) error {
+	var all sync.WaitGroup
+	for _, q := range r.queues {
+		all.Go(func() { r.work(ctx, q) })
+	}
+	for range jobWorkers {
+		all.Go(func() { r.runJobs(ctx) })
+	}
+	all.Go(func() { r.verifyLoop(ctx) })
+	all.Go(func() { r.announce(ctx) })
+	all.Wait()
+	return nil
+}
+
+// Heard takes one message from the subscriber; it never waits.
+func (r *Relay) Heard(room string, m store.Message) {
+	r.Stats.Heard.Add(1)
+	select {
+	case r.queues[maphash.String(r.seed, room)%workers] <- heard{room, m}:
+	default:
+		r.Stats.Dropped.Add(1)
+		r.Suspect()
+	}
+}
+
+// Suspect says that messages may have been missed: all heads are compared with
+// the log.
+func (r *Relay) Suspect() {
+	r.era.Add(1)
+	select {
+	case r.verify <- struct{}{}:
+	default:
+	}
+}
+
+func (r *Relay) work(ctx context.Context, q <-chan heard) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case h := <-q:
+			if rm := r.find(h.room); rm != nil {
+				rm.heard(h.msg)
+			}
+		}
+	}
+}
+
+func (r *Relay) find(room string) *Room {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.rooms[room]
+}
+
+// Open takes a reference to a room and follows it; Close gives it back. Wait
+// for Ready before reading the room's head from the store, so that nothing can
+// come between the head and what is heard.
+func (r *Relay) Open(room string) *Room {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	rm := r.rooms[room]
+	if rm == nil {
+		rm = &Room{relay: r, name: room, ready: r.sub.Follow(room)}
+		r.rooms[room] = rm
+	}
+	rm.refs++
+	return rm
+}
+
+// Close gives a reference back.
+func (r *Relay) Close(rm *Room) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if rm.refs--; rm.refs == 0 {
+		delete(r.rooms, rm.name)
+		r.sub.Drop(rm.name)
+	}
+}
+
+// Len is the number of rooms followed.
+func (r *Relay) Len() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.rooms)
+}
+
+// open says whether a room is still followed.
+func (r *Relay) open(rm *Room) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return rm.refs > 0
+}
+
+// spawn queues a job; a room has at most one.
+func (r *Relay) spawn(j job) {
+	r.jobMu.Lock()
+	r.jobs = append(r.jobs, j)
+	r.jobMu.Unlock()
+	select {
+	case r.jobKick <- struct{}{}:
+	default: // every worker has been woken already
+	}
+}
+
+func (r *Relay) runJobs(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-r.jobKick:
+		}
+		for ctx.Err() == nil {
+			r.jobMu.Lock()
+			if len(r.jobs) == 0 {
+				r.jobs = nil
+				r.jobMu.Unlock()
+				break
+			}
+			j := r.jobs[0]
+			r.jobs = r.jobs[1:]
+			r.jobMu.Unlock()
+			j(ctx)
+		}
+	}
+}
+
+// pause waits a little, or until ctx ends; it says whether to go on.
+func pause(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-t.C:
+		return true
+	}
+}
+
+func (r *Relay) verifyLoop(ctx context.Context) {
+	slow := time.NewTicker(verifyEvery)
+	defer slow.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-slow.C:
+		case <-r.verify:
+		}
+		for !r.compare(ctx) {
+			if !pause(ctx, retryEvery) {
+				return
+			}
+		}
+		r.Stats.Verified.Add(1)
+	}
+}
+
+// compare compares the heads of all rooms with the log.
+func (r *Relay) compare(ctx context.Context) bool {
+	era := r.era.Load()
+	r.mu.Lock()
+	all := make([]*Room, 0, len(r.rooms))
+	for _, rm := range r.rooms {
+		all = append(all, rm)
+	}
+	r.mu.Unlock()
+	for len(all) > 0 {
+		n := min(len(all), verifyChunk)
+		names, known := make([]string, n), make([]store.Known, n)
+		for i, rm := range all[:n] {
+			names[i], known[i] = rm.name, rm.position()
+		}
+		heads, err := r.store.Heads(ctx, names, known)
+		if err != nil {
+			r.log.Warn("heads not compared", "error", err)
+			return false
+		}
+		for i, rm := range all[:n] {
+			rm.compare(era, known[i], heads[i])
+		}
+		all = all[n:]
+	}
+	return true
+}

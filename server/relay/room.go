@@ -1,0 +1,380 @@
+package relay
+
+import (
+	"context"
+	"errors"
+	"sync"
+
+	"golang.org/x/sync/errgroup"
+
+	"godwit/rules/order"
+	"godwit/server/hub"
+	"godwit/store"
+	"godwit/wire"
+)
+
+const (
+	// recentMax is how many events a room remembers while somebody catches up,
+	// so that the joint of replay and live needs no further read.
+	recentMax = 512
+	// recentBytes bounds the same in bytes of data.
+	recentBytes = 256 << 10
+	fillPage    = 256
+	rejoinLimit = 16 // seats of one room that rejoin at once
+)
+
+// Room is one room that this node follows.
+type Room struct {
+	relay *Relay
+	name  string
+	refs  int // guarded by relay.mu
+	ready <-chan struct{}
+
+	mu        sync.Mutex
+	track     order.Track[*wire.RoomEvent]
+	seats     hub.Seats
+	ts        int64  // of the last entry delivered, ms
+	trusted   uint64 // the era in which the position was compared with the log
+	resetting bool
+	epochs    chan struct{} // closed when the reset under way is over
+	holds     int
+	recent    []*wire.RoomEvent
+	bytes     int    // of recent
+	wrote     uint64 // newest entry that this node appended
+	said      uint64 // wrote, when the head was put on the list to be said again
+	announced bool   // it stands on that list
+}
+
+// Name is the room's name.
+func (rm *Room) Name() string { return rm.name }
+
+// Ready is closed when the node hears the room's channel.
+func (rm *Room) Ready() <-chan struct{} { return rm.ready }
+
+// Known is what a write to the room tells the store of the node's view.
+func (rm *Room) Known() store.Known {
+	k := rm.position()
+	rm.mu.Lock()
+	defer rm.mu.Unlock()
+	if rm.trusted == rm.relay.era.Load() {
+		k.TS = 0
+	}
+	return k
+}
+
+func (rm *Room) position() store.Known {
+	rm.mu.Lock()
+	defer rm.mu.Unlock()
+	epoch, head := rm.track.Position()
+	return store.Known{Epoch: epoch, Seq: head, TS: rm.ts}
+}
+
+// Hold keeps what is delivered from here on at hand, until Release.
+func (rm *Room) Hold() {
+	rm.mu.Lock()
+	defer rm.mu.Unlock()
+	rm.holds++
+}
+
+// Release ends Hold.
+func (rm *Room) Release() {
+	rm.mu.Lock()
+	defer rm.mu.Unlock()
+	if rm.holds--; rm.holds == 0 {
+		rm.recent, rm.bytes = nil, 0
+	}
+}
+
+// Sit seats a member that has everything up to `after` of an epoch: what comes
+// next it gets live. It says false, and seats nobody, when the node is further
+// and what lies between is not at hand: read it from the log and ask again.
+func (rm *Room) Sit(seat *hub.Seat, epoch string, after uint64) bool {
+	rm.mu.Lock()
+	defer rm.mu.Unlock()
+	seat.Epoch, seat.After = epoch, after
+	have, head := rm.track.Position()
+	switch {
+	case rm.track.State() == order.Starting:
+		rm.seats.Put(seat)
+		if !rm.resetting {
+			rm.ts, rm.trusted = 0, rm.relay.era.Load()
+			rm.expelLater(rm.apply(rm.track.Start(epoch, after)))
+		}
+		return true
+	case have != epoch:
+		rm.seats.Put(seat)
+		rm.startReset()
+		return true
+	case after < head:
+		i := rm.indexRecent(after + 1)
+		if i < 0 {
+			return false
+		}
+		rm.seats.Put(seat)
+		one := hub.Seats{}
+		one.Put(seat)
+		for _, ev := range rm.recent[i:] {
+			for _, out := range one.Deliver(epoch, ev) {
+				rm.seats.Remove(out)
+				rm.expelLater([]*hub.Seat{out})
+			}
+		}
+		seat.After = head
+		return true
+	}
+	rm.seats.Put(seat)
+	return true
+}
+
+// indexRecent is where in recent the entry seq stands, or -1.
+func (rm *Room) indexRecent(seq uint64) int {
+	if len(rm.recent) == 0 || rm.recent[0].Seq > seq {
+		return -1
+	}
+	i := int(seq - rm.recent[0].Seq)
+	if i >= len(rm.recent) {
+		return -1
+	}
+	return i
+}
+
+// Stand takes a seat away. The room is still open: Close it.
+func (rm *Room) Stand(seat *hub.Seat) {
+	rm.mu.Lock()
+	defer rm.mu.Unlock()
+	rm.seats.Remove(seat)
+}
+
+// Delivered is the position up to which a seated member has everything.
+func (rm *Room) Delivered(seat *hub.Seat) (epoch string, seq uint64) {
+	rm.mu.Lock()
+	defer rm.mu.Unlock()
+	epoch, head := rm.track.Position()
+	if epoch != seat.Epoch {
+		return seat.Epoch, seat.After
+	}
+	return epoch, max(head, seat.After)
+}
+
+func (rm *Room) heard(m store.Message) {
+	var out []*hub.Seat
+	rm.mu.Lock()
+	switch {
+	case m.Entry == nil:
+		out = rm.apply(rm.track.Announced(m.Epoch, m.Head))
+	case m.Entry.Seq == 0:
+		rm.seats.Deliver("", Event(rm.name, m.Entry))
+	default:
+		out = rm.apply(rm.track.Heard(m.Epoch, m.Head, Event(rm.name, m.Entry)))
+	}
+	rm.mu.Unlock()
+	rm.expel(out)
+}
+
+func (rm *Room) expel(seats []*hub.Seat) {
+	for _, s := range seats {
+		s.Ear.Expelled(rm.name)
+	}
+}
+
+// expelLater is expel for who holds locks that Expelled takes.
+func (rm *Room) expelLater(seats []*hub.Seat) {
+	if len(seats) > 0 {
+		rm.relay.spawn(func(context.Context) { rm.expel(seats) })
+	}
+}
+
+// apply does what a step says. Called with mu held; it returns the seats that
+// were put out, to be told without it.
+func (rm *Room) apply(step order.Step[*wire.RoomEvent]) (expelled []*hub.Seat) {
+	epoch, _ := rm.track.Position()
+	for _, ev := range step.Deliver {
+		rm.ts = ev.TS
+		if rm.holds > 0 {
+			rm.remember(ev)
+		}
+		for _, seat := range rm.seats.Deliver(epoch, ev) {
+			rm.seats.Remove(seat)
+			expelled = append(expelled, seat)
+		}
+	}
+	if step.Fill {
+		rm.relay.Stats.Holes.Add(1)
+		rm.relay.spawn(func(ctx context.Context) { rm.fill(ctx, step.From, step.To) })
+	}
+	if step.Reset {
+		rm.startReset()
+	}
+	return expelled
+}
+
+func (rm *Room) remember(ev *wire.RoomEvent) {
+	rm.recent = append(rm.recent, ev)
+	rm.bytes += len(ev.Data)
+	for len(rm.recent) > recentMax || rm.bytes > recentBytes && len(rm.recent) > 1 {
+		rm.bytes -= len(rm.recent[0].Data)
+		rm.recent[0] = nil
+		rm.recent = rm.recent[1:]
+	}
+}
+
+// fill reads a hole from the log until there is none.
+func (rm *Room) fill(ctx context.Context, from, to uint64) {
+	for {
+		page, err := rm.relay.store.Read(ctx, rm.name, from, to, fillPage)
+		if err != nil {
+			rm.relay.log.Warn("hole not filled", "room", rm.name, "error", err)
+			if !rm.relay.open(rm) || !pause(ctx, retryEvery) {
+				return
+			}
+			continue
+		}
+		var step order.Step[*wire.RoomEvent]
+		rm.mu.Lock()
+		if epoch, _ := rm.track.Position(); page.Epoch != epoch {
+			rm.track.Stop()
+			step.Reset = true
+		} else {
+			seqs, events := make([]uint64, len(page.Entries)), make([]*wire.RoomEvent, len(page.Entries))
+			for i := range page.Entries {
+				seqs[i], events[i] = page.Entries[i].Seq, Event(rm.name, &page.Entries[i])
+			}
+			rm.relay.Stats.Filled.Add(uint64(len(seqs)))
+			step = rm.track.Filled(seqs, events)
+		}
+		again := step.Fill
+		step.Fill = false
+		out := rm.apply(step)
+		rm.mu.Unlock()
+		rm.expel(out)
+		if !again {
+			return
+		}
+		from, to = step.From, step.To
+	}
+}
+
+// compare holds the room's position against the log's head.
+func (rm *Room) compare(era uint64, known store.Known, head store.Head) {
+	var out []*hub.Seat
+	rm.mu.Lock()
+	defer func() {
+		rm.mu.Unlock()
+		rm.expel(out)
+	}()
+	if rm.track.State() == order.Starting {
+		return // nobody sits here yet, or a reset is under way
+	}
+	epoch, _ := rm.track.Position()
+	switch {
+	case epoch != known.Epoch:
+		// It went on while the log was read; the next round compares again.
+	case head.Epoch != epoch, head.Seq < known.Seq, head.TS != 0 && known.TS != 0 && head.TS != known.TS:
+		rm.track.Stop()
+		rm.startReset()
+	default:
+		rm.trusted = era
+		out = rm.apply(rm.track.Announced(head.Epoch, head.Seq))
+	}
+}
+
+// Lost says that the store answered a write that it does not know the room.
+// The channel is closed when the room has its place again.
+func (rm *Room) Lost() <-chan struct{} {
+	rm.mu.Lock()
+	defer rm.mu.Unlock()
+	rm.startReset()
+	return rm.epochs
+}
+
+// startReset begins to find the room's new position. Called with mu held.
+func (rm *Room) startReset() {
+	if rm.resetting {
+		return
+	}
+	rm.resetting = true
+	rm.epochs = make(chan struct{})
+	epoch, head := rm.track.Position()
+	known := store.Known{Epoch: epoch, Seq: head, TS: rm.ts}
+	rm.track.Stop()
+	rm.relay.spawn(func(ctx context.Context) { rm.reset(ctx, known) })
+}
+
+// reset asks every seat to make itself known again, and starts the order at
+// the position that they were given.
+func (rm *Room) reset(ctx context.Context, known store.Known) {
+	rm.relay.Stats.Resets.Add(1)
+	rm.relay.log.Warn("room reset", "room", rm.name, "epoch", known.Epoch, "seq", known.Seq)
+	for {
+		if err := rm.relay.whole(ctx); err == nil && rm.rejoin(ctx, known) {
+			return
+		}
+		if !pause(ctx, retryEvery) {
+			return
+		}
+	}
+}
+
+// rejoin is one attempt of reset.
+func (rm *Room) rejoin(ctx context.Context, known store.Known) bool {
+	rm.mu.Lock()
+	seats := rm.seats.All()
+	rm.mu.Unlock()
+	placed := make([]store.Room, len(seats))
+	var group errgroup.Group
+	group.SetLimit(rejoinLimit)
+	for i, seat := range seats {
+		group.Go(func() error {
+			r, err := seat.Ear.Rejoin(ctx, rm.name, known)
+			switch {
+			case err == nil:
+				placed[i] = r
+			case errors.Is(err, store.ErrUnavailable), errors.Is(err, store.ErrWiped):
+				return err
+			default:
+				rm.Stand(seat)
+			}
+			return nil
+		})
+	}
+	if err := group.Wait(); err != nil {
+		rm.relay.log.Warn("room not reset yet", "room", rm.name, "error", err)
+		return false
+	}
+	rm.mu.Lock()
+	defer rm.mu.Unlock()
+	var epoch string
+	var start uint64
+	told := make(map[*hub.Seat]store.Room, len(seats))
+	for i, seat := range seats {
+		if placed[i].Epoch == "" || !rm.seats.Has(seat) {
+			continue
+		}
+		told[seat] = placed[i]
+		seat.Epoch, seat.After = placed[i].Epoch, placed[i].Seq
+	}
+	for _, seat := range rm.seats.All() { // those who sat down meanwhile, too
+		if epoch == "" {
+			epoch, start = seat.Epoch, seat.After
+		}
+		if seat.Epoch != epoch {
+			return false
+		}
+		start = min(start, seat.After)
+	}
+	rm.resetting = false
+	close(rm.epochs)
+	if epoch == "" {
+		return true // nobody is left; whoever sits down next starts the order
+	}
+	for seat, r := range told {
+		seat.Ear.Reset(wire.Reset{
+			Room: rm.name, Epoch: r.Epoch, Seq: r.Seq, CSeq: r.CSeq,
+			Members: Members(r.Members), More: r.Count > len(r.Members), InCall: r.InCall,
+		})
+	}
+	rm.ts, rm.wrote, rm.trusted = 0, 0, rm.relay.era.Load()
+	rm.recent, rm.bytes = nil, 0
+	rm.expelLater(rm.apply(rm.track.Start(epoch, start)))
+	return true
+}

@@ -1,0 +1,150 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/go-json-experiment/json/jsontext"
+
+	"godwit/rules/glob"
+	"godwit/store"
+	"godwit/wire"
+)
+
+// method is one entry of the dispatch table: it runs one request to its end.
+type method func(s *Session, ctx context.Context, params jsontext.Value) Reply
+
+// methods are the requests of an attached session. room.send is not here: it
+// does not wait for its answer.
+var methods = map[string]method{
+	"hello.refresh": (*Session).refresh,
+	"bye":           (*Session).bye,
+	"room.join":     (*Session).join,
+	"room.leave":    (*Session).leave,
+	"room.history":  (*Session).history,
+	"room.info":     (*Session).info,
+}
+
+// Call runs one request. Requests are handed in one after the other by the
+// socket's reader; Call returns when the next may come. done is called exactly
+// once: for room.send maybe later, from another goroutine. Sends to one room
+// are under way together; any other request waits for them, so requests take
+// effect in the order in which they came.
+func (s *Session) Call(ctx context.Context, name string, params jsontext.Value, done func(Reply)) {
+	if ok, after := s.bucket.Take(time.Now()); !ok {
+		done(Reply{Err: wire.ErrRateLimited(after)})
+		return
+	}
+	if s.ended() {
+		done(Reply{Err: wire.Errorf(wire.NoSession, "the session has ended; say hello again")})
+		return
+	}
+	if name == "room.send" {
+		s.send(ctx, params, done)
+		return
+	}
+	s.land()
+	run, ok := methods[name]
+	if !ok {
+		done(Reply{Err: wire.ErrMethod(name)})
+		return
+	}
+	done(run(s, ctx, params))
+}
+
+// ended says that the session is over or another socket's: what still comes is
+// not served.
+func (s *Session) ended() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.over
+}
+
+// fail turns an error of the store into what the client is told.
+func (s *Session) fail(what string, err error) Reply {
+	var gap *store.GapError
+	switch {
+	case errors.As(err, &gap):
+		return Reply{Err: wire.ErrGap(gap.Expect)}
+	case errors.Is(err, store.ErrUnavailable), errors.Is(err, store.ErrWiped):
+		s.door.Log.Debug("request unavailable", "method", what, "session", s.id, "error", err)
+		return Reply{Err: wire.ErrUnavailable()}
+	case errors.Is(err, store.ErrMoved):
+		s.door.Leaving.Suspect(s)
+		return Reply{Err: wire.Errorf(wire.Moved, "the session lives on another socket")}
+	case errors.Is(err, store.ErrGone):
+		s.door.Leaving.Suspect(s)
+		return Reply{Err: wire.Errorf(wire.NoSession, "the session has ended; say hello again")}
+	case errors.Is(err, store.ErrNotMember):
+		s.door.Leaving.Suspect(s)
+		return Reply{Err: notMember()}
+	case errors.Is(err, store.ErrNoRecipient):
+		return Reply{Err: wire.Errorf(wire.NoRecipient, "nobody who is addressed is in the room")}
+	case errors.Is(err, store.ErrRoomFull):
+		return Reply{Err: wire.Errorf(wire.RoomFull, "the room has no place left")}
+	case errors.Is(err, store.ErrTooManyRooms):
+		return Reply{Err: wire.Errorf(wire.TooManyRooms, "at most %d rooms a session; leave one first", s.door.Config.Rooms)}
+	}
+	s.door.Log.Error("request failed", "method", what, "session", s.id, "error", err)
+	return Reply{Err: wire.ErrInternal()}
+}
+
+func notMember() *wire.Error {
+	return wire.Errorf(wire.NotMember, "not a member of the room; join it first")
+}
+
+// place finds the session's place in a room.
+func (s *Session) place(room string) *place {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.places[room]
+}
+
+// allowed says whether the token allows the room.
+func (s *Session) allowed(room string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.globs == nil || glob.MatchAny(s.globs, room)
+}
+
+// open says whether a room's past is open to every member.
+func (d *Door) open(room string) bool { return glob.MatchAny(d.Config.History, room) }
+
+// refresh takes a new token of the same user.
+func (s *Session) refresh(ctx context.Context, params jsontext.Value) Reply {
+	var p wire.Refresh
+	if err := wire.Decode(params, &p); err != nil {
+		return Reply{Err: err}
+	}
+	claims, err := s.door.Verifier.Verify(ctx, p.Token)
+	if err != nil {
+		return Reply{Err: refused(err)}
+	}
+	if claims.User != s.who.User {
+		return Reply{Err: wire.Errorf(wire.Unauthorized, "the token is another user's")}
+	}
+	if s.door.Fenced() {
+		return Reply{Err: wire.ErrUnavailable()}
+	}
+	if err := s.door.Store.Refresh(ctx, s.id, s.Gen(), claims.Expires, claims.Rooms); err != nil {
+		return s.fail("hello.refresh", err)
+	}
+	s.mu.Lock()
+	s.expires, s.globs = claims.Expires, claims.Rooms
+	s.mu.Unlock()
+	return Reply{Result: wire.Refreshed{ExpiresInMS: time.Until(claims.Expires).Milliseconds()}}
+}
+
+// bye ends the session. If the store is away it ends when the store is back.
+func (s *Session) bye(ctx context.Context, _ jsontext.Value) Reply {
+	s.mu.Lock()
+	s.over = true
+	s.mu.Unlock()
+	err := s.door.Store.End(ctx, s.id, store.IfOwn(s.door.Config.Node, s.Gen()), wire.LeftByChoice)
+	if errors.Is(err, store.ErrUnavailable) {
+		s.door.Leaving.End(s.id, s.Gen(), wire.LeftByChoice)
+	}
+	s.door.Hub.Remove(s.id, s)
+	return Reply{Result: wire.Empty{}, After: func() { s.sock.Close(wire.CloseBye, "bye") }}
+}

@@ -1,0 +1,333 @@
+package session
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/subtle"
+	"errors"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/go-json-experiment/json/jsontext"
+	"github.com/rs/xid"
+
+	"godwit/server/auth"
+	"godwit/store"
+	"godwit/wire"
+)
+
+const (
+	deviceName = 64 // longest device label, bytes
+	// defaultPresence is 3 with the auto bit, what a hello without one means.
+	defaultPresence = 0x80 | 3
+	// resumeWithin is how long a resume waits until the node hears the rooms.
+	// Longer than a join: thousands may resume at once after a crash.
+	resumeWithin = 5 * time.Second
+)
+
+// Open runs a first request. On success it returns the attachment; otherwise
+// the reply says why and its After closes the socket with the right code.
+func (d *Door) Open(ctx context.Context, sock Socket, name string, params jsontext.Value) (*Session, Reply) {
+	var s *Session
+	var reply Reply
+	switch name {
+	case "hello":
+		s, reply = d.hello(ctx, sock, params)
+	case "resume":
+		s, reply = d.resume(ctx, sock, params)
+	default:
+		reply = Reply{Err: wire.ErrMethod(name)}
+	}
+	if reply.Err == nil {
+		return s, reply
+	}
+	code := closeOf(name, reply.Err)
+	reply.After = func() { sock.Close(code, reply.Err.Message) }
+	return nil, reply
+}
+
+// closeOf is the close code that follows a refused first frame.
+func closeOf(name string, e *wire.Error) wire.CloseCode {
+	if name == "handover" {
+		return wire.CloseMoved
+	}
+	switch e.Reason() {
+	case wire.Unauthorized:
+		return wire.CloseUnauthorized
+	case wire.TokenExpired:
+		return wire.CloseTokenExpired
+	case wire.NoSession:
+		return wire.CloseSessionGone
+	case wire.Moved:
+		return wire.CloseReplaced
+	case wire.Unavailable:
+		return wire.CloseRestart
+	}
+	if e.Code == wire.CodeInternal {
+		return wire.CloseRestart
+	}
+	return wire.CloseProtocol
+}
+
+// refused turns the verifier's error into the client's.
+func refused(err error) *wire.Error {
+	switch {
+	case errors.Is(err, auth.ErrExpired):
+		return wire.Errorf(wire.TokenExpired, "the token has expired; get a new one")
+	case errors.Is(err, auth.ErrNotReady):
+		return wire.Errorf(wire.Unavailable, "the keys that tokens are checked with cannot be read now")
+	}
+	return wire.Errorf(wire.Unauthorized, "the token is refused: %s", err)
+}
+
+func (d *Door) hello(ctx context.Context, sock Socket, params jsontext.Value) (*Session, Reply) {
+	var p wire.Hello
+	if err := wire.Decode(params, &p); err != nil {
+		return nil, Reply{Err: err}
+	}
+	if len(p.Device) > deviceName || !printable(p.Device) {
+		return nil, Reply{Err: wire.ErrParams("device has at most %d bytes and no control characters", deviceName)}
+	}
+	claims, err := d.Verifier.Verify(ctx, p.Token)
+	if err != nil {
+		d.Log.Info("hello refused", "error", err)
+		return nil, Reply{Err: refused(err)}
+	}
+	if d.Fenced() {
+		return nil, Reply{Err: wire.ErrUnavailable()}
+	}
+	sid, secret := xid.New().String(), rand.Text()
+	client, handle, err := d.Store.Identify(ctx, sid, claims.User)
+	if err != nil {
+		return nil, d.closed("hello", err)
+	}
+	rec := store.Session{
+		ID: sid, User: claims.User, Client: client, Device: p.Device, Handle: handle, Gen: 1,
+		Owner: d.Config.Node, Secret: store.HashSecret(secret), Expires: claims.Expires,
+		Globs: claims.Rooms, Presence: defaultPresence, Caps: capsOf(p.Caps),
+	}
+	if p.Presence != nil {
+		rec.Presence = *p.Presence
+	}
+	if err := d.Store.Create(ctx, rec, nil); err != nil {
+		return nil, d.closed("hello", err)
+	}
+	s := d.attach(sock, rec)
+	d.Hub.Put(sid, s)
+	d.Log.Debug("session opened", "session", sid, "client", client)
+	out := s.object(false)
+	out.Secret = secret
+	return s, Reply{Result: out}
+}
+
+// closed is the reply to a first request that the store failed.
+func (d *Door) closed(what string, err error) Reply {
+	if errors.Is(err, store.ErrUnavailable) {
+		d.Log.Debug("first request unavailable", "method", what, "error", err)
+		return Reply{Err: wire.ErrUnavailable()}
+	}
+	d.Log.Error("first request failed", "method", what, "error", err)
+	return Reply{Err: wire.ErrInternal()}
+}
+
+func capsOf(caps []string) string {
+	if slices.Contains(caps, "redirect") {
+		return "redirect" // the others mean nothing to this version
+	}
+	return ""
+}
+
+// object is the session object without its rooms.
+func (s *Session) object(resumed bool) *wire.Session {
+	c := s.door.Config
+	rec, _ := s.Record()
+	return &wire.Session{
+		Session: s.id, Client: s.who.Client, User: s.who.User, Handle: rec.Handle, Gen: rec.Gen,
+		Resumed: resumed, Node: c.Node.Node, Origins: append([]string{}, c.Origins...),
+		Limits: wire.Limits{FrameBytes: c.FrameBytes, MessageBytes: c.MessageBytes, Rooms: c.Rooms},
+		Timers: wire.Timers{
+			PingMS: c.Ping.Milliseconds(), CallBeatMS: c.CallBeat.Milliseconds(),
+			CallTimeoutMS: c.CallTimeout.Milliseconds(), GraceMS: c.Grace.Milliseconds(),
+		},
+		Rooms: []wire.SessionRoom{}, Presence: []wire.UserPresence{}, Self: rec.Presence & 0x7f,
+	}
+}
+
+func (d *Door) resume(ctx context.Context, sock Socket, params jsontext.Value) (*Session, Reply) {
+	var p wire.Resume
+	if err := wire.Decode(params, &p); err != nil {
+		return nil, Reply{Err: err}
+	}
+	if p.Session == "" || p.Secret == "" {
+		return nil, Reply{Err: wire.ErrParams("session and secret are required")}
+	}
+	if d.Fenced() {
+		return nil, Reply{Err: wire.ErrUnavailable()}
+	}
+	hash := store.HashSecret(p.Secret)
+	rec, rooms, err := d.Store.Peek(ctx, p.Session)
+	if err == nil && subtle.ConstantTimeCompare([]byte(rec.Secret), []byte(hash)) != 1 {
+		err = store.ErrSecret
+	}
+	if err != nil {
+		return nil, d.unresumed(p.Session, rec, err)
+	}
+	// The node hears the rooms before the session is its own: whatever fails
+	// up to the claim has changed nothing.
+	s := d.attach(sock, rec)
+	for _, room := range rooms {
+		s.places[room] = s.newPlace(room)
+	}
+	out, catchUp, err := s.takeOver(ctx, hash, &p)
+	if err != nil {
+		s.mu.Lock()
+		s.over = true
+		s.mu.Unlock()
+		s.Dropped(ctx)
+		return nil, d.unresumed(p.Session, rec, err)
+	}
+	return s, Reply{Result: out, After: func() { s.follow(catchUp) }}
+}
+
+// unresumed is the reply to a resume that failed.
+func (d *Door) unresumed(sid string, rec store.Session, err error) Reply {
+	switch {
+	case errors.Is(err, store.ErrGone), errors.Is(err, store.ErrSecret):
+		return Reply{Err: wire.Errorf(wire.NoSession, "no such session, or a wrong secret; say hello again")}
+	case errors.Is(err, store.ErrExpired):
+		if rec.State == store.StateDetached {
+			d.Leaving.End(sid, 0, wire.LeftLost)
+		}
+		return Reply{Err: wire.Errorf(wire.TokenExpired, "the session's token has expired; say hello with a new one")}
+	case errors.Is(err, store.ErrMoved):
+		return Reply{Err: wire.Errorf(wire.Moved, "another socket resumed the session at the same time")}
+	}
+	return d.closed("resume", err)
+}
+
+// takeOver claims the session for this attachment, makes its gen known to its
+// rooms, and finds where each of them goes on.
+func (s *Session) takeOver(ctx context.Context, hash string, p *wire.Resume) (*wire.Session, []*place, error) {
+	d := s.door
+	heard := make([]*place, 0, len(s.places))
+	for _, at := range s.places {
+		heard = append(heard, at)
+	}
+	if err := hear(ctx, resumeWithin, heard...); err != nil {
+		return nil, nil, err
+	}
+	claimed, err := d.Store.Claim(ctx, s.id, hash, d.Config.Node, capsOf(p.Caps))
+	if err != nil {
+		return nil, nil, err
+	}
+	s.mu.Lock()
+	s.gen, s.record = claimed.Gen, claimed.Session
+	s.expires, s.globs = claimed.Expires, claimed.Globs
+	s.mu.Unlock()
+	if p.Presence != nil {
+		if err := d.Store.SetPresence(ctx, s.id, claimed.Gen, *p.Presence); err != nil {
+			return nil, nil, err
+		}
+		s.mu.Lock()
+		s.record.Presence = *p.Presence
+		s.mu.Unlock()
+	}
+	if old, ok := d.Hub.Put(s.id, s); ok {
+		old.Quit(wire.CloseReplaced, "the session was resumed on another socket")
+	}
+	if claimed.Previous != d.Config.Node {
+		// Both may be lost: the old owner finds out at its next write or look.
+		if claimed.WasLive {
+			if err := d.Store.Tell(ctx, claimed.Previous, store.Word{What: store.WordReplaced, Session: s.id, Gen: claimed.Gen}); err != nil {
+				d.Log.Debug("old owner not told", "session", s.id, "error", err)
+			}
+		}
+		if err := d.Store.Disown(ctx, claimed.Previous, s.id); err != nil {
+			d.Log.Debug("session not taken off its old owner", "session", s.id, "error", err)
+		}
+	}
+	out := s.object(true)
+	catchUp, err := s.regain(ctx, claimed.Rooms, p.Positions, out)
+	if err != nil {
+		d.Leaving.Detach(s.id, claimed.Gen)
+		return nil, nil, err
+	}
+	d.Log.Debug("session resumed", "session", s.id, "gen", claimed.Gen, "rooms", len(out.Rooms))
+	return out, catchUp, nil
+}
+
+// regain attaches the session to its rooms and adds them to the session
+// object, each with where it goes on.
+func (s *Session) regain(ctx context.Context, rooms []string, positions map[string]wire.Position, out *wire.Session) ([]*place, error) {
+	d := s.door
+	for _, room := range rooms {
+		if s.place(room) == nil { // joined between the look and the claim
+			at := s.newPlace(room)
+			s.mu.Lock()
+			s.places[room] = at
+			s.mu.Unlock()
+			if err := hear(ctx, resumeWithin, at); err != nil {
+				return nil, err
+			}
+		}
+	}
+	slices.SortFunc(rooms, strings.Compare)
+	known := make([]store.Known, len(rooms))
+	for i, room := range rooms {
+		known[i].Epoch = positions[room].Epoch
+	}
+	views, errs, err := d.Store.AttachAll(ctx, rooms, s.member(), known)
+	if err != nil {
+		return nil, err
+	}
+	asked := make([]wire.Position, len(rooms))
+	for i, room := range rooms {
+		if errors.Is(errs[i], store.ErrWiped) {
+			views[i], errs[i] = d.Store.Join(ctx, room, s.member(), store.Known{})
+		}
+		asked[i] = positions[room]
+	}
+	starts, recovered, err := s.resumeFrom(ctx, rooms, views, errs, asked)
+	if err != nil {
+		return nil, err
+	}
+	var catchUp []*place
+	for i, room := range rooms {
+		switch {
+		case errs[i] == nil:
+		case errors.Is(errs[i], store.ErrNotMember), errors.Is(errs[i], store.ErrGone), errors.Is(errs[i], store.ErrRoomFull):
+			s.Expelled(room)
+			if err := d.Store.Exit(ctx, s.id, room); err != nil {
+				return nil, err
+			}
+			continue
+		default:
+			return nil, errs[i]
+		}
+		at := s.place(room)
+		at.epoch, at.pos, at.joined = views[i].Epoch, starts[i], views[i].Joined
+		catchUp = append(catchUp, at)
+		out.Rooms = append(out.Rooms, wire.SessionRoom{
+			Room: room, Epoch: views[i].Epoch, Seq: views[i].Seq,
+			Recovered: recovered[i], CSeq: views[i].CSeq, InCall: views[i].InCall,
+		})
+	}
+	for room := range s.strays(rooms) {
+		s.Expelled(room)
+	}
+	return catchUp, nil
+}
+
+// strays are the places in rooms that the claim did not name.
+func (s *Session) strays(rooms []string) map[string]bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	out := make(map[string]bool)
+	for room := range s.places {
+		if !slices.Contains(rooms, room) {
+			out[room] = true
+		}
+	}
+	return out
+}

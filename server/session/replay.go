@@ -1,0 +1,179 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"math"
+	"time"
+
+	"godwit/rules/address"
+	"godwit/server/hub"
+	"godwit/server/relay"
+	"godwit/store"
+	"godwit/wire"
+)
+
+const (
+	// replayBytes is about how much of a log is read at once.
+	replayBytes = 64 << 10
+	replayFirst = 32  // entries of the first page, before their size is known
+	replayMost  = 512 // entries of one page
+	replayRetry = 100 * time.Millisecond
+)
+
+// recover finds where one room goes on, as resumeFrom does for many.
+func (s *Session) recover(ctx context.Context, room string, view store.Room, since wire.Position) (uint64, bool, error) {
+	starts, ok, err := s.resumeFrom(ctx, []string{room}, []store.Room{view}, []error{nil}, []wire.Position{since})
+	if err != nil {
+		return 0, false, err
+	}
+	return starts[0], ok[0], nil
+}
+
+// resumeFrom decides from which seq each room goes on: the client's own
+// position if the log still holds all that follows, else the head.
+func (s *Session) resumeFrom(ctx context.Context, rooms []string, views []store.Room, errs []error, asked []wire.Position) ([]uint64, []bool, error) {
+	starts, recovered := make([]uint64, len(rooms)), make([]bool, len(rooms))
+	known := make([]store.Known, len(rooms))
+	for i := range rooms {
+		starts[i] = views[i].Seq
+		if errs[i] != nil || asked[i].Epoch == "" || asked[i].Epoch != views[i].Epoch || asked[i].Seq > views[i].Seq {
+			continue
+		}
+		from := asked[i].Seq
+		if !s.door.open(rooms[i]) {
+			from = max(from, views[i].Joined) // what was before is not its to read
+		}
+		known[i] = store.Known{Epoch: asked[i].Epoch, Seq: from}
+		if from != asked[i].Seq {
+			asked[i].TS = 0 // of an entry that it cannot have seen
+		}
+		recovered[i] = true
+	}
+	spans, err := s.door.Store.Spans(ctx, rooms, known)
+	if err != nil {
+		return nil, nil, err
+	}
+	for i := range rooms {
+		if !recovered[i] {
+			continue
+		}
+		from := known[i].Seq
+		recovered[i] = (from == views[i].Seq || spans[i].Next) && (asked[i].TS == 0 || asked[i].TS == spans[i].TS)
+		if recovered[i] {
+			starts[i] = from
+		}
+	}
+	return starts, recovered, nil
+}
+
+// follow seats the places whose position the node is at, and replays the log
+// to the others. It does not wait.
+func (s *Session) follow(places []*place) {
+	var behind []*place
+	for _, at := range places {
+		if !s.sit(at, at.epoch, at.pos) {
+			behind = append(behind, at)
+		}
+	}
+	if len(behind) == 0 {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ctx.Err() != nil {
+		return // Dropped waits for the work that was begun before it
+	}
+	s.work.Go(func() {
+		for _, at := range behind {
+			s.replay(s.ctx, at)
+		}
+	})
+}
+
+// sit takes the seat if the node is no further than pos, or has at hand what
+// lies between.
+func (s *Session) sit(at *place, epoch string, pos uint64) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.places[at.room.Name()] != at {
+		return true // left, or dropped, meanwhile
+	}
+	at.epoch, at.pos = epoch, pos
+	if !at.room.Sit(at.seat, epoch, pos) {
+		return false
+	}
+	at.live = true
+	at.unhold()
+	return true
+}
+
+// replay reads the log from the place's position to the socket, page by page
+// as the socket drains, until the place is live.
+func (s *Session) replay(ctx context.Context, at *place) {
+	room := at.room.Name()
+	count := replayFirst
+	for ctx.Err() == nil {
+		s.mu.Lock()
+		epoch, pos := at.epoch, at.pos
+		reader := s.reader(room, at.joined)
+		s.mu.Unlock()
+		page, err := s.door.Store.Read(ctx, room, pos+1, math.MaxInt64, count)
+		switch {
+		case err != nil:
+			s.door.Log.Debug("replay waits", "session", s.id, "room", room, "error", err)
+			wait(ctx, replayRetry)
+			continue
+		case page.Epoch != epoch, len(page.Entries) == 0 && page.Head > pos, len(page.Entries) > 0 && page.Entries[0].Seq != pos+1:
+			// Another order, or the log no longer has what comes next: the
+			// client is told where it goes on.
+			if !s.startOver(ctx, at) {
+				wait(ctx, replayRetry)
+				continue
+			}
+			return
+		}
+		bytes := 0
+		for i := range page.Entries {
+			e := &page.Entries[i]
+			bytes += len(e.Data)
+			ev := relay.Event(room, e)
+			if address.Receives(hub.Address(ev), reader) {
+				if s.sock.Replay(ctx, ev) != nil {
+					return
+				}
+			}
+			pos = e.Seq
+		}
+		if s.sit(at, epoch, pos) {
+			return
+		}
+		if n := len(page.Entries); n > 0 {
+			count = min(max(1, replayBytes*n/max(1, bytes)), replayMost)
+		}
+	}
+}
+
+// startOver tells the client that a room goes on somewhere else, and seats it
+// there. It says whether it is done.
+func (s *Session) startOver(ctx context.Context, at *place) bool {
+	room := at.room.Name()
+	r, err := s.Rejoin(ctx, room, store.Known{Epoch: at.epoch})
+	if err != nil {
+		return !errors.Is(err, store.ErrUnavailable) && !errors.Is(err, store.ErrWiped)
+	}
+	s.Reset(wire.Reset{
+		Room: room, Epoch: r.Epoch, Seq: r.Seq, CSeq: r.CSeq,
+		Members: relay.Members(r.Members), More: r.Count > len(r.Members), InCall: r.InCall,
+	})
+	return s.sit(at, r.Epoch, r.Seq)
+}
+
+func wait(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+	case <-t.C:
+	}
+}

@@ -1,0 +1,303 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"math"
+	"time"
+	"unicode/utf8"
+
+	"github.com/go-json-experiment/json/jsontext"
+
+	"godwit/rules/address"
+	"godwit/server/hub"
+	"godwit/server/relay"
+	"godwit/store"
+	"godwit/wire"
+)
+
+const (
+	// roomName is the longest room name, in bytes.
+	roomName = 200
+	// hearWithin is how long a join waits until the node hears the room.
+	hearWithin = 900 * time.Millisecond
+	// historyDefault and historyMax are events in one answer; historyBytes
+	// their data, past which the answer says more.
+	historyDefault = 100
+	historyMax     = 1000
+	historyBytes   = 256 << 10
+	historyPage    = 256
+	// historyScan bounds the entries that one request looks at, most of which
+	// may be others'.
+	historyScan = 20_000
+)
+
+// checkRoom refuses what is no room name.
+func checkRoom(room string) *wire.Error {
+	switch {
+	case room == "":
+		return wire.ErrParams("room is missing")
+	case len(room) > roomName:
+		return wire.ErrParams("room has %d bytes, at most %d are allowed", len(room), roomName)
+	case !printable(room):
+		return wire.ErrParams("room has control characters")
+	}
+	return nil
+}
+
+// printable says whether s is UTF-8 without control characters (C0, DEL, C1).
+func printable(s string) bool {
+	for _, r := range s {
+		if r < 0x20 || r >= 0x7f && r < 0xa0 {
+			return false
+		}
+	}
+	return utf8.ValidString(s)
+}
+
+func (s *Session) join(ctx context.Context, params jsontext.Value) Reply {
+	p, bad := parse(params, func(p *wire.Join) string { return p.Room })
+	if bad != nil {
+		return Reply{Err: bad}
+	}
+	if !s.allowed(p.Room) {
+		return Reply{Err: wire.Errorf(wire.Forbidden, "the token does not allow this room")}
+	}
+	if s.door.Fenced() {
+		return Reply{Err: wire.ErrUnavailable()}
+	}
+	if at := s.place(p.Room); at != nil {
+		return s.joinAgain(ctx, at, p)
+	}
+	at := s.newPlace(p.Room)
+	r, err := s.enter(ctx, at, p.Room)
+	if err != nil {
+		s.release(at)
+		return s.fail("room.join", err)
+	}
+	at.epoch, at.pos, at.joined = r.Epoch, r.Seq, r.Joined
+	recovered := false
+	if p.Since != nil && (s.door.open(p.Room) || !r.New) {
+		start, ok, err := s.recover(ctx, p.Room, r, *p.Since)
+		if err != nil {
+			s.release(at)
+			return s.fail("room.join", err)
+		}
+		if recovered = ok; ok {
+			at.pos = start
+		}
+	}
+	s.mu.Lock()
+	s.places[p.Room] = at
+	s.mu.Unlock()
+	return Reply{Result: joined(p.Room, r, recovered), After: func() { s.follow([]*place{at}) }}
+}
+
+func joined(room string, r store.Room, recovered bool) wire.Joined {
+	return wire.Joined{
+		Room: room, Epoch: r.Epoch, Seq: r.Seq, Recovered: recovered, CSeq: r.CSeq,
+		Members: relay.Members(r.Members), More: r.Count > len(r.Members), InCall: r.InCall,
+	}
+}
+
+// enter makes the session a member, once the node hears the room.
+func (s *Session) enter(ctx context.Context, at *place, room string) (store.Room, error) {
+	if err := s.door.Store.Enter(ctx, s.id, s.Gen(), room, s.door.Config.Rooms); err != nil {
+		return store.Room{}, err
+	}
+	if err := hear(ctx, hearWithin, at); err != nil {
+		return store.Room{}, err
+	}
+	r, err := s.door.Store.Join(ctx, room, s.member(), at.room.Known())
+	if err != nil && !errors.Is(err, store.ErrUnavailable) {
+		// Refused: the record must not go on naming the room. Where that fails
+		// too, attach finds no row and forgets it.
+		if gone := s.door.Store.Exit(ctx, s.id, room); gone != nil {
+			s.door.Log.Debug("room not taken off the session", "session", s.id, "error", gone)
+		}
+	}
+	if err == nil && r.New {
+		at.room.Wrote(r.Seq)
+	}
+	return r, err
+}
+
+// hear waits until the node hears every place's room.
+func hear(ctx context.Context, within time.Duration, places ...*place) error {
+	t := time.NewTimer(within)
+	defer t.Stop()
+	for _, p := range places {
+		select {
+		case <-p.room.Ready():
+		case <-t.C:
+			return errUnheard
+		case <-ctx.Done():
+			return errUnheard
+		}
+	}
+	return nil
+}
+
+var errUnheard = errors.Join(store.ErrUnavailable, errors.New("the room's channel is not heard"))
+
+// joinAgain answers a member that joins again. What its socket has had, it has
+// had: the answer's position is the one up to which this socket has everything.
+func (s *Session) joinAgain(ctx context.Context, at *place, p *wire.Join) Reply {
+	r, err := s.door.Store.Join(ctx, p.Room, s.member(), at.room.Known())
+	if err != nil {
+		return s.fail("room.join", err)
+	}
+	s.mu.Lock()
+	live, epoch, pos := at.live, at.epoch, at.pos
+	s.mu.Unlock()
+	if live {
+		epoch, pos = at.room.Delivered(at.seat)
+	}
+	recovered := p.Since != nil && p.Since.Epoch == epoch && p.Since.Seq <= pos
+	r.Epoch, r.Seq = epoch, pos
+	return Reply{Result: joined(p.Room, r, recovered)}
+}
+
+func (s *Session) leave(ctx context.Context, params jsontext.Value) Reply {
+	p, bad := parse(params, func(p *wire.Leave) string { return p.Room })
+	if bad != nil {
+		return Reply{Err: bad}
+	}
+	at := s.place(p.Room)
+	if at == nil {
+		return Reply{Err: notMember()}
+	}
+	if s.door.Fenced() {
+		return Reply{Err: wire.ErrUnavailable()}
+	}
+	known := at.room.Known()
+	known.Seq = 0 // a leave is no news of the order
+	err := s.door.Store.Leave(ctx, p.Room, s.member(), known, wire.LeftByChoice, false)
+	if err != nil && !errors.Is(err, store.ErrNotMember) && !errors.Is(err, store.ErrWiped) {
+		return s.fail("room.leave", err)
+	}
+	s.Expelled(p.Room)
+	if err := s.door.Store.Exit(ctx, s.id, p.Room); err != nil {
+		return s.fail("room.leave", err)
+	}
+	return Reply{Result: wire.Empty{}}
+}
+
+func (s *Session) info(ctx context.Context, params jsontext.Value) Reply {
+	p, bad := parse(params, func(p *wire.Info) string { return p.Room })
+	if bad != nil {
+		return Reply{Err: bad}
+	}
+	if s.place(p.Room) == nil {
+		return Reply{Err: notMember()}
+	}
+	r, err := s.door.Store.Info(ctx, p.Room)
+	if err != nil {
+		return s.fail("room.info", err)
+	}
+	return Reply{Result: wire.RoomInfo{
+		Room: p.Room, Epoch: r.Epoch, Seq: r.Seq, Members: relay.Members(r.Members),
+		More: r.Count > len(r.Members), InCall: r.InCall, Call: []wire.Caller{},
+	}}
+}
+
+// history reads a part of the log that this session may read: after a seq
+// upwards, or before one (the end of the log if none is given) downwards.
+func (s *Session) history(ctx context.Context, params jsontext.Value) Reply {
+	p, bad := parse(params, func(p *wire.History) string { return p.Room })
+	if bad != nil {
+		return Reply{Err: bad}
+	}
+	limit := historyDefault
+	if p.Limit != nil {
+		if limit = *p.Limit; limit < 1 || limit > historyMax {
+			return Reply{Err: wire.ErrParams("limit is 1 to %d", historyMax)}
+		}
+	}
+	at := s.place(p.Room)
+	if at == nil {
+		return Reply{Err: notMember()}
+	}
+	s.mu.Lock()
+	reader := s.reader(p.Room, at.joined)
+	s.mu.Unlock()
+	lo, hi := uint64(1), uint64(math.MaxInt64)
+	if !reader.Open {
+		lo = reader.Since + 1
+	}
+	if p.After != nil {
+		if *p.After >= math.MaxInt64 {
+			return Reply{Err: wire.ErrParams("after is out of range")}
+		}
+		lo = max(lo, *p.After+1)
+	}
+	if p.Before != nil {
+		if *p.Before == 0 {
+			return Reply{Err: wire.ErrParams("before is 1 or more")}
+		}
+		hi = min(hi, *p.Before-1)
+	}
+	past, err := s.past(ctx, p.Room, reader, lo, hi, limit, p.After == nil)
+	if err != nil {
+		return s.fail("room.history", err)
+	}
+	return Reply{Result: past}
+}
+
+// past gathers events between lo and hi, both included, from one end.
+func (s *Session) past(ctx context.Context, room string, reader address.Reader, lo, hi uint64, limit int, back bool) (*wire.Past, error) {
+	out := &wire.Past{Events: []*wire.RoomEvent{}}
+	read := s.door.Store.Read
+	if back {
+		read = s.door.Store.ReadBack
+	}
+	bytes, scanned := 0, 0
+	for {
+		page := store.Page{}
+		var err error
+		if lo <= hi {
+			page, err = read(ctx, room, lo, hi, historyPage)
+		} else {
+			page, err = read(ctx, room, 0, 0, 1) // only the epoch
+		}
+		switch {
+		case err != nil:
+			return nil, err
+		case page.Epoch == "":
+			return nil, store.ErrWiped
+		case out.Epoch != "" && page.Epoch != out.Epoch:
+			return nil, store.ErrUnavailable // reset meanwhile; ask again
+		}
+		out.Epoch = page.Epoch
+		for i := range page.Entries {
+			ev := relay.Event(room, &page.Entries[i])
+			if address.Remembers(hub.Address(ev), reader) {
+				if len(out.Events) == limit || bytes > historyBytes {
+					out.More = true
+					break
+				}
+				out.Events = append(out.Events, ev)
+				bytes += len(ev.Data)
+			}
+			if back {
+				hi = ev.Seq - 1
+			} else {
+				lo = ev.Seq + 1
+			}
+		}
+		scanned += len(page.Entries)
+		if out.More || len(page.Entries) < historyPage || lo > hi {
+			break
+		}
+		if scanned >= historyScan {
+			out.More = true
+			break
+		}
+	}
+	if back {
+		for i, j := 0, len(out.Events)-1; i < j; i, j = i+1, j-1 {
+			out.Events[i], out.Events[j] = out.Events[j], out.Events[i]
+		}
+	}
+	return out, nil
+}

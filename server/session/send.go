@@ -1,0 +1,140 @@
+package session
+
+import (
+	"context"
+	"errors"
+
+	"github.com/go-json-experiment/json/jsontext"
+
+	"godwit/store"
+	"godwit/wire"
+)
+
+// send puts one message on its way. Sends to one room follow each other
+// without waiting; the lane keeps their order.
+func (s *Session) send(ctx context.Context, params jsontext.Value, done func(Reply)) {
+	var p wire.Send
+	if err := wire.Decode(params, &p); err != nil {
+		s.land()
+		done(Reply{Err: err})
+		return
+	}
+	if s.flow != p.Room {
+		s.land()
+		s.flow = p.Room
+	}
+	draft, bad := s.draft(&p)
+	if bad != nil {
+		done(Reply{Err: bad})
+		return
+	}
+	at := s.place(p.Room)
+	if at == nil {
+		done(Reply{Err: notMember()})
+		return
+	}
+	if s.door.Fenced() {
+		done(Reply{Err: wire.ErrUnavailable()})
+		return
+	}
+	s.flight <- struct{}{}
+	s.deliver(ctx, at, draft, func(sent store.Sent, err error) {
+		if errors.Is(err, store.ErrWiped) {
+			// The lane must not wait for the room to be rebuilt.
+			s.work.Go(func() { s.resend(ctx, at, draft, done) })
+			return
+		}
+		<-s.flight
+		done(s.sent(at, sent, err))
+	})
+}
+
+// land waits until no send is under way.
+func (s *Session) land() {
+	for range flightMax {
+		s.flight <- struct{}{}
+	}
+	for range flightMax {
+		<-s.flight
+	}
+}
+
+func (s *Session) deliver(ctx context.Context, at *place, d store.Draft, done func(store.Sent, error)) {
+	s.door.Store.Send(ctx, at.room.Name(), s.member(), at.room.Known(), d, done)
+}
+
+// resend repeats a message that met a store without its room, once the room is
+// rebuilt. Nothing was stored, so nothing is doubled.
+func (s *Session) resend(ctx context.Context, at *place, d store.Draft, done func(Reply)) {
+	defer func() { <-s.flight }()
+	select {
+	case <-at.room.Lost():
+	case <-s.ctx.Done():
+		done(Reply{Err: wire.ErrUnavailable()})
+		return
+	}
+	type result struct {
+		sent store.Sent
+		err  error
+	}
+	ch := make(chan result, 1)
+	s.deliver(ctx, at, d, func(sent store.Sent, err error) { ch <- result{sent, err} })
+	r := <-ch
+	done(s.sent(at, r.sent, r.err))
+}
+
+// sent turns the store's answer into the client's.
+func (s *Session) sent(at *place, sent store.Sent, err error) Reply {
+	if err != nil {
+		return s.fail("room.send", err)
+	}
+	if !sent.Dup && sent.Seq != 0 {
+		at.room.Wrote(sent.Seq)
+	}
+	return Reply{Result: wire.Sent{Seq: sent.Seq, TS: sent.TS, Dup: sent.Dup}}
+}
+
+// draft checks what a send says.
+func (s *Session) draft(p *wire.Send) (store.Draft, *wire.Error) {
+	d := store.Draft{Type: p.Type, Ephemeral: p.Ephemeral, Data: p.Data}
+	if err := checkRoom(p.Room); err != nil {
+		return d, err
+	}
+	if len(p.Data) == 0 {
+		return d, wire.ErrParams("data is missing")
+	}
+	if p.CSeq != nil {
+		if *p.CSeq == 0 || *p.CSeq > maxCSeq {
+			return d, wire.ErrParams("cseq counts from 1")
+		}
+		if p.Ephemeral {
+			return d, wire.ErrParams("an ephemeral message has no cseq")
+		}
+		d.CSeq = *p.CSeq
+	}
+	if p.To != nil {
+		d.ToUser, d.ToClient = p.To.User, p.To.Client
+		if d.ToUser == nil && d.ToClient == nil {
+			return d, wire.ErrParams("to names a user, a client or both; leave it out to address everyone")
+		}
+		if d.ToUser != nil && *d.ToUser == "" || d.ToClient != nil && *d.ToClient == 0 {
+			return d, wire.ErrParams("to names nobody")
+		}
+	}
+	if len(p.Data) > s.door.Config.MessageBytes {
+		return d, wire.Errorf(wire.TooLarge, "data has %d bytes, at most %d are allowed", len(p.Data), s.door.Config.MessageBytes)
+	}
+	return d, nil
+}
+
+// maxCSeq keeps client sequences exact in the store's scripts.
+const maxCSeq = 1 << 53
+
+// parse reads params and runs the checks that every room request shares.
+func parse[P any](params jsontext.Value, room func(*P) string) (*P, *wire.Error) {
+	p := new(P)
+	if err := wire.Decode(params, p); err != nil {
+		return nil, err
+	}
+	return p, checkRoom(room(p))
+}

@@ -1,0 +1,296 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"time"
+
+	"godwit/rules/address"
+	"godwit/rules/limit"
+	"godwit/server/auth"
+	"godwit/server/hub"
+	"godwit/server/relay"
+	"godwit/store"
+	"godwit/wire"
+)
+
+// Config is what a node allows its sessions.
+type Config struct {
+	Node    store.Ref
+	Origins []string // where a redirect may lead
+
+	FrameBytes   int
+	MessageBytes int
+	Rooms        int     // a session
+	Rate         float64 // requests a second
+	Burst        int
+	Ping         time.Duration
+	CallBeat     time.Duration
+	CallTimeout  time.Duration
+	Grace        time.Duration
+	// History are globs of rooms whose past is open to every member.
+	History []string
+}
+
+// Leaving is what becomes of a session that its socket has left. Both return
+// at once and see to it that it happens, if need be when the store is back.
+type Leaving interface {
+	// Detach keeps the session for its grace.
+	Detach(sid string, gen uint64)
+	// End ends it now; the rooms hear the reason.
+	End(sid string, gen uint64, reason string)
+	// Suspect asks to look whether the session is still this node's.
+	Suspect(s *Session)
+}
+
+// Door opens sessions on one node.
+type Door struct {
+	Config   Config
+	Store    *store.Store
+	Relay    *relay.Relay
+	Hub      *hub.Registry[*Session]
+	Verifier *auth.Verifier
+	Leaving  Leaving
+	// Fenced says that the node's lease is over, so that nothing may be written.
+	Fenced func() bool
+	Log    *slog.Logger
+}
+
+// Session is one attachment.
+type Session struct {
+	door *Door
+	sock Socket
+	id   string
+	who  store.Member // Gen is in gen
+	ctx  context.Context
+	stop context.CancelCauseFunc
+	work sync.WaitGroup // replay, and sends under way
+
+	// owned by the socket's reader
+	bucket limit.Bucket
+	flow   string // room of the sends under way
+	flight chan struct{}
+
+	mu      sync.Mutex
+	gen     uint64            // guarded by mu
+	record  store.Session     // guarded by mu: what a wiped store is told again
+	expires time.Time         // guarded by mu
+	globs   []string          // guarded by mu; nil: all rooms
+	places  map[string]*place // guarded by mu
+	over    bool              // guarded by mu: the store need not be told when the socket drops
+}
+
+// place is a session's place in one room.
+type place struct {
+	room *relay.Room
+	seat *hub.Seat
+	// live: the seat is taken. Until then replay stands at pos. Guarded by
+	// Session.mu.
+	live   bool
+	epoch  string
+	pos    uint64
+	joined uint64 // seq of the session's own join entry
+	held   bool   // the room holds recent events for us
+}
+
+// flightMax is how many sends of one room may be under way for a session.
+const flightMax = 64
+
+func (d *Door) attach(sock Socket, rec store.Session) *Session {
+	ctx, stop := context.WithCancelCause(context.Background())
+	return &Session{
+		door: d, sock: sock, id: rec.ID, who: rec.Member(), ctx: ctx, stop: stop,
+		bucket: limit.New(d.Config.Rate, d.Config.Burst, time.Now()),
+		flight: make(chan struct{}, flightMax),
+		gen:    rec.Gen, record: rec, expires: rec.Expires, globs: rec.Globs,
+		places: make(map[string]*place),
+	}
+}
+
+// ID is the session's id.
+func (s *Session) ID() string { return s.id }
+
+// Gen is the attachment's generation.
+func (s *Session) Gen() uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.gen
+}
+
+// member is who the session is at its current gen.
+func (s *Session) member() store.Member {
+	m := s.who
+	m.Gen = s.Gen()
+	return m
+}
+
+// Client is the session's client id.
+func (s *Session) Client() uint32 { return s.who.Client }
+
+// Record is what a store that was wiped is told again: the record and the rooms.
+func (s *Session) Record() (store.Session, []string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	rec := s.record
+	rec.Gen, rec.Expires, rec.Globs = s.gen, s.expires, s.globs
+	rooms := make([]string, 0, len(s.places))
+	for room := range s.places {
+		rooms = append(rooms, room)
+	}
+	return rec, rooms
+}
+
+// Due ends a session whose token has expired, and returns when to ask again.
+func (s *Session) Due(now time.Time) time.Time {
+	s.mu.Lock()
+	expires, over := s.expires, s.over
+	s.mu.Unlock()
+	if over {
+		return time.Time{}
+	}
+	if now.Before(expires) {
+		return expires
+	}
+	s.Quit(wire.CloseTokenExpired, "the token has expired; say hello with a new one")
+	s.door.Leaving.End(s.id, s.Gen(), wire.LeftLost)
+	return time.Time{}
+}
+
+// Quit closes the socket of a session that is over, or no longer this
+// attachment's: the store is not told.
+func (s *Session) Quit(code wire.CloseCode, reason string) {
+	s.mu.Lock()
+	s.over = true
+	s.mu.Unlock()
+	s.door.Hub.Remove(s.id, s)
+	s.sock.Close(code, reason)
+}
+
+// Send asks the socket to pass a notification on and, if code is not 0, to
+// close. The session stays, to be detached.
+func (s *Session) Send(method string, params any, code wire.CloseCode, reason string) {
+	s.sock.Notify(method, params)
+	if code != 0 {
+		s.sock.Close(code, reason)
+	}
+}
+
+// Moved makes the attachment's gen known to its rooms, after the node took the
+// session back.
+func (s *Session) Moved(ctx context.Context, gen uint64) error {
+	s.mu.Lock()
+	s.gen = gen
+	rooms, known := make([]string, 0, len(s.places)), make([]store.Known, 0, len(s.places))
+	for name, p := range s.places {
+		rooms, known = append(rooms, name), append(known, p.room.Known())
+	}
+	s.mu.Unlock()
+	_, errs, err := s.door.Store.AttachAll(ctx, rooms, s.member(), known)
+	if err != nil {
+		return err
+	}
+	for i, err := range errs {
+		switch {
+		case errors.Is(err, store.ErrNotMember):
+			s.Expelled(rooms[i])
+		case errors.Is(err, store.ErrWiped):
+			s.door.Relay.Suspect()
+		}
+	}
+	return nil
+}
+
+// Dropped gives everything up that the attachment holds; the session goes on,
+// detached, unless it is over.
+func (s *Session) Dropped(context.Context) {
+	s.stop(errDropped)
+	s.mu.Lock()
+	places := s.places
+	s.places = map[string]*place{}
+	over := s.over
+	s.over = true
+	s.mu.Unlock()
+	s.work.Wait()
+	for _, p := range places {
+		s.release(p)
+	}
+	s.door.Hub.Remove(s.id, s)
+	if !over {
+		s.door.Leaving.Detach(s.id, s.Gen())
+	}
+}
+
+var errDropped = errors.New("the socket is gone")
+
+// release gives a place back that is in no map any more.
+func (s *Session) release(p *place) {
+	p.room.Stand(p.seat)
+	if p.held {
+		p.room.Release()
+	}
+	s.door.Relay.Close(p.room)
+}
+
+// Deliver hands a live event to the socket.
+func (s *Session) Deliver(ev *wire.RoomEvent) { s.sock.Deliver(ev) }
+
+// Reset tells the client that a room has another order from here on.
+func (s *Session) Reset(r wire.Reset) { s.sock.Notify("room.reset", r) }
+
+// Expelled forgets a room that the session was put out of.
+func (s *Session) Expelled(room string) {
+	s.mu.Lock()
+	p := s.places[room]
+	delete(s.places, room)
+	s.mu.Unlock()
+	if p != nil {
+		s.release(p)
+	}
+}
+
+// Rejoin makes the session known to a room again, joining it anew if the store
+// lost it.
+func (s *Session) Rejoin(ctx context.Context, room string, known store.Known) (store.Room, error) {
+	r, err := s.door.Store.Attach(ctx, room, s.member(), known, true)
+	if errors.Is(err, store.ErrWiped) {
+		if r, err = s.door.Store.Join(ctx, room, s.member(), store.Known{}); err == nil {
+			s.mu.Lock()
+			if p := s.places[room]; p != nil {
+				p.joined = r.Joined
+			}
+			s.mu.Unlock()
+		}
+	}
+	switch {
+	case errors.Is(err, store.ErrNotMember):
+		s.Expelled(room)
+	case errors.Is(err, store.ErrMoved), errors.Is(err, store.ErrGone):
+		s.door.Leaving.Suspect(s)
+	}
+	return r, err
+}
+
+// reader is who the session is to the addressing rules when it reads the log.
+func (s *Session) reader(room string, joined uint64) address.Reader {
+	return address.Reader{User: s.who.User, Client: s.who.Client, Since: joined, Open: s.door.open(room)}
+}
+
+// newPlace takes a reference to a room and a seat that is not taken yet. The
+// seat needs no look at the member's own join entry: it only gets what comes
+// after its position.
+func (s *Session) newPlace(room string) *place {
+	p := &place{room: s.door.Relay.Open(room), held: true}
+	p.room.Hold()
+	p.seat = &hub.Seat{Ear: s, Reader: address.Reader{User: s.who.User, Client: s.who.Client, Open: true}}
+	return p
+}
+
+// unhold gives the room's recent events up. Called with mu held.
+func (p *place) unhold() {
+	if p.held {
+		p.held = false
+		p.room.Release()
+	}
+}

@@ -1,0 +1,43 @@
+package session
+
+import (
+	"context"
+	"time"
+
+	"godwit/wire"
+)
+
+// Socket is what a session asks of the connection that carries it. Every way
+// in (JSON-RPC, the binary dialects) implements it. No method but Replay waits
+// for the peer, and every method may be called from any goroutine, also after
+// the socket is closed, when it does nothing.
+type Socket interface {
+	// Deliver queues one live room event. It counts against the outbox: a
+	// socket that has more waiting than its limit is closed 4200.
+	Deliver(ev *wire.RoomEvent)
+	// Notify queues any other notification; it does not count against the outbox.
+	Notify(method string, params any)
+	// Replay queues one event read from the log; it does not count against the
+	// outbox. It waits while more than a page of replay is still unsent, and
+	// returns the cause when ctx ends or the socket closes.
+	Replay(ctx context.Context, ev *wire.RoomEvent) error
+	// Close sends what is queued, then the close frame, then ends the
+	// connection. The first code given wins.
+	Close(code wire.CloseCode, reason string)
+}
+
+// Reply is the outcome of one request. Exactly one of Result and Err is set.
+type Reply struct {
+	Result any
+	Err    *wire.Error
+	// After, when set, is run once the answer is queued on the socket (for a
+	// batch: the array that holds it), so that nothing it causes overtakes it.
+	// It does not wait for the peer.
+	After func()
+}
+
+// Refusal is why a socket may not come in now.
+type Refusal struct {
+	Reason     string
+	RetryAfter time.Duration
+}

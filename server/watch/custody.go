@@ -1,0 +1,199 @@
+package watch
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"godwit/server/hub"
+	"godwit/server/session"
+	"godwit/store"
+	"godwit/wire"
+)
+
+const (
+	custodyLimit = 32 // sessions looked at at once
+	custodyRetry = 200 * time.Millisecond
+	// reclaimEvery renews the client ids of this node's sessions.
+	reclaimEvery = store.ClaimTTL / 4
+	reclaimBatch = 500
+)
+
+// Custody looks at whether the sessions attached to this node are still its
+// own, and tells a wiped store of them again.
+type Custody struct {
+	Store *store.Store
+	Ref   store.Ref
+	Hub   *hub.Registry[*session.Session]
+	Log   *slog.Logger
+	// Renew writes the node's record; Suspect has every room compared.
+	Renew   func(context.Context) error
+	Suspect func()
+
+	wholeMu sync.Mutex
+	marker  string // guarded by wholeMu
+
+	mu    sync.Mutex
+	queue map[*session.Session]bool // guarded by mu
+	kick  chan struct{}             // cap 1
+}
+
+// Init makes the custody ready; call it before anything else.
+func (c *Custody) Init() {
+	c.queue = make(map[*session.Session]bool)
+	c.kick = make(chan struct{}, 1)
+}
+
+// Look asks to look at some sessions soon. It does not wait.
+func (c *Custody) Look(sessions ...*session.Session) {
+	c.mu.Lock()
+	for _, s := range sessions {
+		c.queue[s] = true
+	}
+	c.mu.Unlock()
+	select {
+	case c.kick <- struct{}{}:
+	default:
+	}
+}
+
+// Run works until ctx ends.
+func (c *Custody) Run(ctx context.Context) error {
+	renew := time.NewTicker(reclaimEvery)
+	defer renew.Stop()
+	for {
+		var err error
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-renew.C:
+			err = c.claims(ctx)
+		case <-c.kick:
+			c.mu.Lock()
+			all := make([]*session.Session, 0, len(c.queue))
+			for s := range c.queue {
+				all = append(all, s)
+			}
+			clear(c.queue)
+			c.mu.Unlock()
+			if err = c.look(ctx, all); err != nil {
+				c.Look(all...)
+			}
+		}
+		if err != nil {
+			c.Log.Debug("look at own sessions", "error", err)
+			t := time.NewTimer(custodyRetry)
+			select {
+			case <-ctx.Done():
+			case <-t.C:
+			}
+			t.Stop()
+		}
+	}
+}
+
+// All looks at every session now, and waits for it.
+func (c *Custody) All(ctx context.Context) error { return c.look(ctx, c.Hub.All()) }
+
+func (c *Custody) look(ctx context.Context, sessions []*session.Session) error {
+	var group errgroup.Group
+	group.SetLimit(custodyLimit)
+	for _, s := range sessions {
+		group.Go(func() error { return c.one(ctx, s) })
+	}
+	return group.Wait()
+}
+
+func (c *Custody) one(ctx context.Context, s *session.Session) error {
+	if current, ok := c.Hub.Find(s.ID()); !ok || current != s {
+		return nil
+	}
+	gen, taken, err := c.Store.Retake(ctx, c.Ref, s.ID(), s.Gen())
+	switch {
+	case err == nil && taken:
+		c.Log.Info("session taken back", "session", s.ID(), "gen", gen)
+		return s.Moved(ctx, gen)
+	case err == nil:
+		return nil
+	case errors.Is(err, store.ErrMoved):
+		if now, ok := c.Hub.Find(s.ID()); ok && now == s {
+			s.Quit(wire.CloseReplaced, "the session lives on another socket")
+		}
+		return c.Store.Disown(ctx, c.Ref, s.ID())
+	case errors.Is(err, store.ErrGone):
+		again, werr := c.wiped(ctx)
+		if werr != nil || again {
+			return werr // registered again, so it is not gone
+		}
+		s.Quit(wire.CloseSessionGone, "the session has ended; say hello again")
+		return c.Store.Disown(ctx, c.Ref, s.ID())
+	}
+	return err
+}
+
+// Whole registers the node and its sessions again if the store was wiped.
+func (c *Custody) Whole(ctx context.Context) error {
+	_, err := c.wiped(ctx)
+	return err
+}
+
+func (c *Custody) wiped(ctx context.Context) (bool, error) {
+	c.wholeMu.Lock()
+	defer c.wholeMu.Unlock()
+	marker, err := c.Store.Marker(ctx)
+	if err != nil {
+		return false, err
+	}
+	if c.marker == marker {
+		return false, nil
+	}
+	if c.marker == "" {
+		c.marker = marker
+		return false, nil
+	}
+	c.Log.Warn("store wiped", "sessions", c.Hub.Len())
+	if err := c.Renew(ctx); err != nil {
+		return false, err
+	}
+	var group errgroup.Group
+	group.SetLimit(custodyLimit)
+	for _, s := range c.Hub.All() {
+		group.Go(func() error {
+			rec, rooms := s.Record()
+			err := c.Store.Create(ctx, rec, rooms)
+			if errors.Is(err, store.ErrMoved) {
+				c.Look(s)
+				return nil
+			}
+			return err
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return false, err
+	}
+	if err := c.claims(ctx); err != nil {
+		return false, err
+	}
+	c.marker = marker
+	c.Suspect()
+	return true, nil
+}
+
+// claims renews the client ids of this node's sessions, or writes them again.
+func (c *Custody) claims(ctx context.Context) error {
+	batch := make(map[uint32]string, reclaimBatch)
+	for _, s := range c.Hub.All() {
+		batch[s.Client()] = s.ID()
+		if len(batch) == reclaimBatch {
+			if err := c.Store.Reclaim(ctx, batch); err != nil {
+				return err
+			}
+			clear(batch)
+		}
+	}
+	return c.Store.Reclaim(ctx, batch)
+}

@@ -1,0 +1,114 @@
+package watch
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"godwit/store"
+)
+
+// Lease keeps a node alive in the eyes of the fleet, and tells the node when
+// it is not sure to be.
+//
+//	         renewed              not renewed for 0.9 lease
+//	joining ---------> held -----------------------------> fenced
+//	                    ^                                    | renewed, and each
+//	                    +------------------------------------+ session looked at
+type Lease struct {
+	store  *store.Store
+	ttl    time.Duration
+	record func() store.Node
+	log    *slog.Logger
+	// whole registers again what a wiped store lost; reclaim looks at each
+	// session after the lease was over.
+	whole   func(context.Context) error
+	reclaim func(context.Context) error
+	kick    chan struct{} // cap 1
+
+	until atomic.Int64 // unix ns: writes are allowed before it; 0: never held
+	good  atomic.Int64 // unix ns since when every renewal succeeded; 0: the last failed
+
+	once   sync.Once
+	joined chan struct{}
+}
+
+// NewLease makes the duty; record is the node's record as it is now.
+func NewLease(st *store.Store, ttl time.Duration, record func() store.Node, whole, reclaim func(context.Context) error, log *slog.Logger) *Lease {
+	return &Lease{
+		store: st, ttl: ttl, record: record, whole: whole, reclaim: reclaim, log: log,
+		kick: make(chan struct{}, 1), joined: make(chan struct{}),
+	}
+}
+
+// TTL is the lease's length.
+func (l *Lease) TTL() time.Duration { return l.ttl }
+
+// Joined is closed when the lease is held for the first time.
+func (l *Lease) Joined() <-chan struct{} { return l.joined }
+
+// Fenced says that the lease is over, or about to be: nothing may be written.
+func (l *Lease) Fenced(now time.Time) bool { return now.UnixNano() >= l.until.Load() }
+
+// Reachable says whether the store answered the last renewal.
+func (l *Lease) Reachable() bool { return l.good.Load() != 0 }
+
+// Settled says whether the store has been good for one full lease.
+func (l *Lease) Settled(now time.Time) bool {
+	good := l.good.Load()
+	return good != 0 && now.UnixNano()-good >= int64(l.ttl)
+}
+
+// Kick renews now, because the node's record changed.
+func (l *Lease) Kick() {
+	select {
+	case l.kick <- struct{}{}:
+	default:
+	}
+}
+
+// Run renews until ctx ends.
+func (l *Lease) Run(ctx context.Context) error {
+	every := l.ttl / 3
+	for {
+		wait := every
+		if err := l.renew(ctx); err != nil {
+			if l.good.Swap(0) != 0 {
+				l.log.Warn("lease not renewed", "error", err)
+			}
+			wait = min(every, 250*time.Millisecond)
+		}
+		t := time.NewTimer(wait)
+		select {
+		case <-ctx.Done():
+			t.Stop()
+			return nil
+		case <-l.kick:
+		case <-t.C:
+		}
+		t.Stop()
+	}
+}
+
+func (l *Lease) renew(ctx context.Context) error {
+	// Counted from before the attempt, so that the node ends it first.
+	start := time.Now()
+	if err := l.whole(ctx); err != nil {
+		return err
+	}
+	if err := l.store.Renew(ctx, l.record()); err != nil {
+		return err
+	}
+	l.good.CompareAndSwap(0, start.UnixNano())
+	if held := l.until.Load(); held != 0 && start.UnixNano() >= held {
+		l.log.Warn("lease was over", "for", start.Sub(time.Unix(0, held)).Round(time.Millisecond))
+		if err := l.reclaim(ctx); err != nil {
+			return err
+		}
+	}
+	l.until.Store(start.Add(l.ttl - l.ttl/10).UnixNano())
+	l.once.Do(func() { close(l.joined) })
+	return nil
+}
