@@ -31,7 +31,7 @@ func (n *Node) Drain(ctx context.Context) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, n.cfg.DrainBudget, errDrained)
 	defer cancel()
 	began := time.Now()
-	n.log.Info("draining", "sessions", n.hub.Len(), "budget", n.cfg.DrainBudget)
+	n.log.Info("draining", "sessions", n.hub.Len(), "budget", n.cfg.DrainBudget.String())
 	seen := make(map[*session.Session]bool)
 	var queue []*session.Session
 	tick := time.NewTicker(drainLook)
@@ -44,7 +44,7 @@ func (n *Node) Drain(ctx context.Context) error {
 			}
 		}
 		if n.hub.Len() == 0 {
-			n.log.Info("drained", "sessions", told, "took", time.Since(began).Round(time.Millisecond))
+			n.log.Info("drained", "sessions", told, "took", time.Since(began).Round(time.Millisecond).String())
 			return nil
 		}
 		rand.Shuffle(len(queue), func(i, j int) { queue[i], queue[j] = queue[j], queue[i] })

@@ -131,11 +131,20 @@ func Open(cfg Config) (*Store, error) {
 	opt.DialerRetries = 1
 	opt.DisableIdentity = true
 	opt.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
+	redis.SetLogger(toDebug{cfg.Logger})
 	s.rdb = redis.NewClient(opt)
 	for range laneCount {
 		s.lanes = append(s.lanes, newLane(s))
 	}
 	return s, nil
+}
+
+// toDebug is where the Redis library's own remarks go: what matters of them
+// comes back as errors, too.
+type toDebug struct{ log *slog.Logger }
+
+func (l toDebug) Printf(_ context.Context, format string, v ...any) {
+	l.log.Debug("redis client", "text", fmt.Sprintf(format, v...))
 }
 
 // Embedded says whether the store is inside this process.

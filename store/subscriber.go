@@ -148,7 +148,7 @@ func (s *Subscriber) Run(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return nil
 		}
-		s.store.cfg.Logger.Warn("subscription lost", "node", s.ref.Node, "error", err)
+		s.store.cfg.Logger.Warn("subscription lost", "error", err)
 		pause := time.NewTimer(redialEvery)
 		select {
 		case <-ctx.Done():
@@ -365,7 +365,7 @@ func (s *Subscriber) dispatch(m *redis.Message) {
 		case "w":
 			var w Word
 			if err := json.Unmarshal([]byte(rest), &w); err != nil {
-				s.store.cfg.Logger.Warn("word not understood", "node", s.ref.Node)
+				s.store.cfg.Logger.Warn("word not understood")
 				return
 			}
 			s.out.Told(w)

@@ -113,9 +113,14 @@ func TestData_PassesByteForByte(t *testing.T) {
 
 func TestDecode_NamesWhatIsWrongWithoutItsValue(t *testing.T) {
 	for _, c := range []struct{ params, at string }{
-		{`{"room":5}`, "/room"}, {`{"room":"r","type":256}`, "/type"}, {`{"room":"r","type":-1}`, "/type"},
-		{`{"room":"r","cseq":1.5}`, "/cseq"}, {`{"room":"r","cseq":-3}`, "/cseq"}, {`{"room":"r","to":"ann"}`, "/to"},
-		{`{"room":"r","to":{"client":4294967296}}`, "/to/client"}, {`{"room":"r","ephemeral":"secretvalue"}`, "/ephemeral"},
+		{`{"room":5}`, "/room"},
+		{`{"room":"r","type":256}`, "/type"},
+		{`{"room":"r","type":-1}`, "/type"},
+		{`{"room":"r","cseq":1.5}`, "/cseq"},
+		{`{"room":"r","cseq":-3}`, "/cseq"},
+		{`{"room":"r","to":"ann"}`, "/to"},
+		{`{"room":"r","to":{"client":4294967296}}`, "/to/client"},
+		{`{"room":"r","ephemeral":"secretvalue"}`, "/ephemeral"},
 	} {
 		var p Send
 		err := Decode(jsontext.Value(c.params), &p)

@@ -78,7 +78,7 @@ type peerEvents struct {
 
 func (e peerEvents) OnMessage(_ *gws.Conn, m *gws.Message) {
 	e.p.gate.Lock()
-	e.p.gate.Unlock()
+	defer e.p.gate.Unlock()
 	e.p.frames <- m.Data.String()
 	m.Close()
 }

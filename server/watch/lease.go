@@ -75,6 +75,9 @@ func (l *Lease) Run(ctx context.Context) error {
 	for {
 		wait := every
 		if err := l.renew(ctx); err != nil {
+			if ctx.Err() != nil {
+				return nil
+			}
 			if l.good.Swap(0) != 0 {
 				l.log.Warn("lease not renewed", "error", err)
 			}
@@ -103,7 +106,7 @@ func (l *Lease) renew(ctx context.Context) error {
 	}
 	l.good.CompareAndSwap(0, start.UnixNano())
 	if held := l.until.Load(); held != 0 && start.UnixNano() >= held {
-		l.log.Warn("lease was over", "for", start.Sub(time.Unix(0, held)).Round(time.Millisecond))
+		l.log.Warn("lease was over", "for", start.Sub(time.Unix(0, held)).Round(time.Millisecond).String())
 		if err := l.reclaim(ctx); err != nil {
 			return err
 		}

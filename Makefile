@@ -1,0 +1,50 @@
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+VERSION := $(shell git describe --always --dirty 2>/dev/null || echo dev)
+FUZZTIME ?= 10s
+TOOL := go tool -modfile=tools/go.mod
+
+.PHONY: help build run run-fleet test story fuzz bench lint fmt docs check
+
+help: ## Show this help
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
+
+build: ## Build bin/godwit
+	go build -trimpath -ldflags "-X main.version=$(VERSION)" -o bin/godwit ./cmd/godwit
+
+run: build ## Run one node on the embedded store
+	bin/godwit
+
+run-fleet: need-redis build ## Run three nodes and a redis-server, as processes
+	bin/godwit dev --nodes 3
+
+test: need-redis ## Run every test, the short form of the stories included
+	go test -race -shuffle=on -timeout 10m ./...
+
+story: need-redis ## Run the long stories: a fleet of processes, and faults
+	go test -race -timeout 30m -count=1 -run 'Story' ./e2e/... -story
+
+fuzz: ## Fuzz every target for FUZZTIME (10s)
+	scripts/fuzz $(FUZZTIME)
+
+bench: need-redis ## Run every benchmark once, to see that it works
+	go test -run '^$$' -bench . -benchtime 1x ./...
+
+lint: ## Check format, vet, staticcheck, dead code
+	@out=$$($(TOOL) gofumpt -l .); if [ -n "$$out" ]; then echo "not formatted (make fmt):"; echo "$$out"; exit 1; fi
+	go vet ./...
+	$(TOOL) staticcheck ./...
+	@out=$$($(TOOL) deadcode -test ./...); if [ -n "$$out" ]; then echo "dead code:"; echo "$$out"; exit 1; fi
+
+fmt: ## Format the code
+	$(TOOL) gofumpt -w .
+
+docs: ## Write the tables of the README that come from the code
+	go test ./cmd/godwit -run TestReadme -rewrite
+
+check: ## What CI runs
+	.ci/run
+
+.PHONY: need-redis
+need-redis:
+	@scripts/need-redis

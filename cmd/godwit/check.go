@@ -1,0 +1,98 @@
+package main
+
+import (
+	"fmt"
+	"net"
+	"net/url"
+	"regexp"
+	"slices"
+	"time"
+)
+
+var nodeName = regexp.MustCompile(`^[A-Za-z0-9._-]{1,64}$`)
+
+// check is what the settings must be besides readable; unread are those that
+// are not. It never says a value: it may be secret.
+func (s *Settings) check(unread map[string]bool) (wrong []error) {
+	bad := func(name, format string, args ...any) {
+		if unread[name] {
+			return // said already
+		}
+		wrong = append(wrong, fmt.Errorf("%s: expected %s", name, fmt.Sprintf(format, args...)))
+	}
+	for _, c := range []struct{ name, value string }{{"GODWIT_LISTEN", s.Listen}, {"GODWIT_ADMIN_LISTEN", s.AdminListen}} {
+		if _, _, err := net.SplitHostPort(c.value); err != nil {
+			bad(c.name, "host:port or :port")
+		}
+	}
+	for _, c := range []struct {
+		name  string
+		value time.Duration
+		least time.Duration
+	}{
+		{"GODWIT_HELLO_TIMEOUT", s.HelloTimeout, time.Millisecond},
+		{"GODWIT_PING", s.Ping, time.Millisecond},
+		{"GODWIT_GRACE", s.Grace, time.Millisecond},
+		{"GODWIT_LEASE", s.Lease, 500 * time.Millisecond},
+		{"GODWIT_LOG_AGE", s.LogAge, 0},
+		{"GODWIT_LOG_TTL", s.LogTTL, time.Millisecond},
+		{"GODWIT_CALL_BEAT", s.CallBeat, time.Millisecond},
+		{"GODWIT_CALL_TIMEOUT", s.CallTimeout, time.Millisecond},
+		{"GODWIT_REDIRECT_TTL", s.RedirectTTL, time.Millisecond},
+		{"GODWIT_DRAIN_BUDGET", s.DrainBudget, time.Millisecond},
+	} {
+		if c.value < c.least {
+			bad(c.name, "at least %s", c.least)
+		}
+	}
+	for _, c := range []struct {
+		name  string
+		value int
+		least int
+	}{
+		{"GODWIT_LOG_MAX", s.LogMax, 1},
+		{"GODWIT_MAX_FRAME", s.MaxFrame, 1024},
+		{"GODWIT_MAX_MESSAGE", s.MaxMessage, 1},
+		{"GODWIT_MAX_ROOMS", s.MaxRooms, 1},
+		{"GODWIT_MAX_MEMBERS", s.MaxMembers, 1},
+		{"GODWIT_MAX_SESSIONS", s.MaxSessions, 0},
+		{"GODWIT_MAX_CONTACTS", s.MaxContacts, 0},
+		{"GODWIT_RATE_BURST", s.RateBurst, 1},
+		{"GODWIT_OUTBOX", s.Outbox, 1024},
+		{"GODWIT_REDIS_WAIT", s.RedisWait, 0},
+	} {
+		if c.value < c.least {
+			bad(c.name, "at least %d", c.least)
+		}
+	}
+	if !(s.Rate > 0) {
+		bad("GODWIT_RATE", "more than 0")
+	}
+	if s.MaxMessage > s.MaxFrame && s.MaxFrame >= 1024 {
+		bad("GODWIT_MAX_MESSAGE", "at most GODWIT_MAX_FRAME (%d)", s.MaxFrame)
+	}
+	if s.NodeID != "" && !nodeName.MatchString(s.NodeID) {
+		bad("GODWIT_NODE_ID", "1 to 64 letters, digits, dots, dashes or underscores")
+	}
+	for _, c := range []struct{ name, value string }{{"GODWIT_NODE_URL", s.NodeURL}, {"GODWIT_PUBLIC_URL", s.PublicURL}} {
+		if u, err := url.Parse(c.value); c.value != "" && (err != nil || u.Host == "" || u.Scheme != "ws" && u.Scheme != "wss") {
+			bad(c.name, "a ws:// or wss:// URL")
+		}
+	}
+	if u, err := url.Parse(s.RedisURL); s.RedisURL != "" && (err != nil || !slices.Contains([]string{"redis", "rediss", "unix"}, u.Scheme)) {
+		bad("GODWIT_REDIS_URL", "redis://[user:password@]host:port/db, rediss:// or unix://path")
+	}
+	if s.RedisURL != "" && s.AuthSecret == "" && s.AuthJWKS == "" && !s.AuthDev {
+		bad("GODWIT_AUTH_SECRET or GODWIT_AUTH_JWKS", "one of them with a real Redis (GODWIT_AUTH_DEV=true to accept dev:<user> from anybody)")
+	}
+	if s.RedisURL == "" && s.RedisWait > 0 {
+		bad("GODWIT_REDIS_WAIT", "0 with the embedded store, which has no replicas")
+	}
+	if !slices.Contains([]string{"debug", "info", "warn", "error"}, s.LogLevel) {
+		bad("GODWIT_LOG_LEVEL", "debug, info, warn or error")
+	}
+	if !slices.Contains([]string{"", "text", "json"}, s.LogFormat) {
+		bad("GODWIT_LOG_FORMAT", "text or json")
+	}
+	return wrong
+}

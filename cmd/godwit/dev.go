@@ -1,0 +1,242 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/go-json-experiment/json"
+	"github.com/spf13/cobra"
+)
+
+const (
+	devPort    = 8080 // the first node's, if it is free
+	devReady   = 20 * time.Second
+	devEnding  = 15 * time.Second // a node that has not drained by then is killed
+	devLogLine = 256 << 10        // longest log line that is passed on
+)
+
+func devCommand(env []string) *cobra.Command {
+	var nodes int
+	c := &cobra.Command{
+		Use:   "dev",
+		Short: "Run a small fleet here: a redis-server and some nodes, as processes",
+		Args:  cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			if nodes < 1 || nodes > 16 {
+				return usage{errors.New("--nodes: expected 1 to 16")}
+			}
+			ctx, stop := signal.NotifyContext(c.Context(), syscall.SIGINT, syscall.SIGTERM)
+			defer stop()
+			f := &fleet{env: env, out: &lines{w: c.OutOrStdout()}}
+			return f.run(ctx, nodes)
+		},
+	}
+	c.Flags().IntVar(&nodes, "nodes", 3, "how many nodes")
+	return c
+}
+
+// lines writes whole lines of many processes to one stream.
+type lines struct {
+	mu sync.Mutex
+	w  io.Writer // guarded by mu
+}
+
+func (l *lines) print(mark, line string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	fmt.Fprintf(l.w, "%-5s| %s\n", mark, line)
+}
+
+// fleet is a redis-server and nodes, as processes of ours.
+type fleet struct {
+	env   []string
+	out   *lines
+	procs []*proc // in the order of their start
+}
+
+// proc is one process and the goroutines that pass its output on.
+type proc struct {
+	mark string
+	cmd  *exec.Cmd
+	out  sync.WaitGroup
+	done chan struct{} // closed when it has ended
+	addr chan string   // gets the address that a node listens on
+}
+
+func (f *fleet) run(ctx context.Context, nodes int) (err error) {
+	server, err := exec.LookPath("redis-server")
+	if err != nil {
+		return usage{errors.New("redis-server is not installed; type: sudo apt-get install redis-server")}
+	}
+	dir, err := os.MkdirTemp("", "godwit-dev-")
+	if err != nil {
+		return fmt.Errorf("make a directory for redis: %w", err)
+	}
+	defer os.RemoveAll(dir)
+	defer f.stop()
+	port, err := freePort(0)
+	if err != nil {
+		return err
+	}
+	redis, err := f.start("redis", nil, server, "--bind", "127.0.0.1", "--port", strconv.Itoa(port),
+		"--save", "", "--appendonly", "no", "--dir", dir)
+	if err != nil {
+		return err
+	}
+	if err := answers(ctx, port, redis); err != nil {
+		return err
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return fmt.Errorf("find this program: %w", err)
+	}
+	vars := environment(f.env)
+	dev := vars["GODWIT_AUTH_SECRET"] == "" && vars["GODWIT_AUTH_SECRET_FILE"] == "" && vars["GODWIT_AUTH_JWKS"] == ""
+	var urls []string
+	for i := range nodes {
+		listen := "127.0.0.1:0"
+		if p, err := freePort(devPort + i); err == nil {
+			listen = net.JoinHostPort("127.0.0.1", strconv.Itoa(p))
+		}
+		mark := "n" + strconv.Itoa(i+1)
+		env := append(append([]string(nil), f.env...),
+			"GODWIT_REDIS_URL=redis://127.0.0.1:"+strconv.Itoa(port), "GODWIT_NODE_ID="+mark,
+			"GODWIT_LISTEN="+listen, "GODWIT_ADMIN_LISTEN=127.0.0.1:0", "GODWIT_LOG_FORMAT=json")
+		if dev {
+			env = append(env, "GODWIT_AUTH_DEV=true")
+		}
+		p, err := f.start(mark, env, self, "serve")
+		if err != nil {
+			return err
+		}
+		select {
+		case addr := <-p.addr:
+			urls = append(urls, "ws://"+addr+"/v1/ws")
+		case <-p.done:
+			return fmt.Errorf("%s ended before it listened; its log says why", mark)
+		case <-time.After(devReady):
+			return fmt.Errorf("%s did not listen within %s", mark, devReady)
+		case <-ctx.Done():
+			return nil
+		}
+	}
+	for line := range strings.Lines(typeNext(urls, dev) + "\nCtrl-C ends them all.\n") {
+		f.out.print("", strings.TrimSuffix(line, "\n"))
+	}
+	select {
+	case <-ctx.Done():
+		return nil
+	case <-redis.done:
+		return errors.New("redis-server ended")
+	}
+}
+
+// answers waits until a process of ours accepts connections.
+func answers(ctx context.Context, port int, p *proc) error {
+	ctx, cancel := context.WithTimeout(ctx, devReady)
+	defer cancel()
+	again := time.NewTicker(20 * time.Millisecond)
+	defer again.Stop()
+	for {
+		c, err := net.Dial("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
+		if err == nil {
+			return c.Close()
+		}
+		select {
+		case <-again.C:
+		case <-p.done:
+			return fmt.Errorf("%s ended before it answered; its log says why", p.mark)
+		case <-ctx.Done():
+			return fmt.Errorf("%s does not answer: %w", p.mark, err)
+		}
+	}
+}
+
+// freePort finds a free loopback port: this one, or any if it is 0.
+func freePort(want int) (int, error) {
+	l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(want)))
+	if err != nil {
+		return 0, fmt.Errorf("find a free port: %w", err)
+	}
+	defer l.Close()
+	return l.Addr().(*net.TCPAddr).Port, nil
+}
+
+// start starts a process whose output is passed on with a mark. It ends with
+// us, even if we are killed.
+func (f *fleet) start(mark string, env []string, name string, args ...string) (*proc, error) {
+	p := &proc{mark: mark, cmd: exec.Command(name, args...), done: make(chan struct{}), addr: make(chan string, 1)}
+	p.cmd.Env = env
+	p.cmd.SysProcAttr = tied()
+	stdout, err1 := p.cmd.StdoutPipe()
+	stderr, err2 := p.cmd.StderrPipe()
+	if err := errors.Join(err1, err2); err != nil {
+		return nil, fmt.Errorf("start %s: %w", filepath.Base(name), err)
+	}
+	if err := p.cmd.Start(); err != nil {
+		return nil, fmt.Errorf("start %s: %w", filepath.Base(name), err)
+	}
+	for _, r := range []io.Reader{stdout, stderr} {
+		p.out.Go(func() { f.pass(p, r) })
+	}
+	go func() {
+		defer close(p.done)
+		p.out.Wait()
+		_ = p.cmd.Wait() // how it ended stands in its log
+	}()
+	f.procs = append(f.procs, p)
+	return p, nil
+}
+
+// pass passes a process's lines on, and looks for the one that says where a
+// node listens.
+func (f *fleet) pass(p *proc, r io.Reader) {
+	in := bufio.NewScanner(r)
+	in.Buffer(nil, devLogLine)
+	for in.Scan() {
+		var said struct {
+			Msg  string `json:"msg"`
+			Addr string `json:"addr"`
+		}
+		if json.Unmarshal(in.Bytes(), &said) == nil && said.Msg == "listening" {
+			p.addr <- said.Addr
+		}
+		f.out.print(p.mark, in.Text())
+	}
+	_, _ = io.Copy(io.Discard, r) // past a line too long, so that it is not blocked
+}
+
+// stop ends the nodes, then redis.
+func (f *fleet) stop() {
+	signalAll := func(procs []*proc) {
+		for _, p := range procs {
+			_ = p.cmd.Process.Signal(syscall.SIGTERM) // it may have ended
+		}
+		late := time.After(devEnding)
+		for _, p := range procs {
+			select {
+			case <-p.done:
+			case <-late:
+				_ = p.cmd.Process.Kill()
+				<-p.done
+			}
+		}
+	}
+	if len(f.procs) > 0 {
+		signalAll(f.procs[1:])
+		signalAll(f.procs[:1])
+	}
+}

@@ -1,0 +1,260 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"os/signal"
+	"sort"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/go-chi/chi/v5"
+	"github.com/rs/xid"
+	"github.com/spf13/cobra"
+
+	"godwit/handlers/admin"
+	"godwit/handlers/socket"
+	"godwit/server"
+	"godwit/server/auth"
+	"godwit/server/session"
+	"godwit/store"
+)
+
+func serveCommand(env []string) *cobra.Command {
+	c := &cobra.Command{
+		Use: "serve", Short: "Run one node (the default)", Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			return serve(c.Context(), env, c.OutOrStdout(), c.ErrOrStderr())
+		},
+	}
+	c.SetHelpFunc(func(c *cobra.Command, _ []string) {
+		fmt.Fprint(c.OutOrStdout(), "Run one node of the fleet. SIGTERM drains it and exits 0; a second one ends it at once.\n\nSettings, read from the environment:\n\n")
+		printSettings(c.OutOrStdout())
+	})
+	return c
+}
+
+// serve runs a node until a signal or the end of ctx, then drains it.
+func serve(ctx context.Context, env []string, out, errs io.Writer) error {
+	s, unknown, err := readSettings(env)
+	if err != nil {
+		return usage{fmt.Errorf("the settings are wrong:\n%w\ngodwit serve -h lists them", err)}
+	}
+	log := newLogger(s, errs)
+	sort.Strings(unknown)
+	for _, name := range unknown {
+		log.Warn("unknown setting; godwit serve -h lists those there are", "name", name)
+	}
+	ctx, stop := signal.NotifyContext(ctx, syscall.SIGINT, syscall.SIGTERM)
+	defer stop()
+	// Once the drain has begun, a second signal ends the process at once.
+	context.AfterFunc(ctx, stop)
+	return newMain(s, log, out).run(ctx)
+}
+
+func newLogger(s Settings, w io.Writer) *slog.Logger {
+	var level slog.Level
+	_ = level.UnmarshalText([]byte(s.LogLevel)) // checked with the settings
+	opt := &slog.HandlerOptions{Level: level}
+	if s.LogFormat == "text" || s.LogFormat == "" && terminal(w) {
+		return slog.New(slog.NewTextHandler(w, opt))
+	}
+	return slog.New(slog.NewJSONHandler(w, opt))
+}
+
+func terminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	if !ok {
+		return false
+	}
+	info, err := f.Stat()
+	return err == nil && info.Mode()&os.ModeCharDevice != 0
+}
+
+// node is one node's process: its parts, and how they start and stop.
+type node struct {
+	s   Settings
+	log *slog.Logger
+	out io.Writer
+}
+
+func newMain(s Settings, log *slog.Logger, out io.Writer) *node {
+	if s.NodeID == "" {
+		s.NodeID = xid.New().String()
+	}
+	if s.Revision == "" {
+		s.Revision = revision()
+	}
+	return &node{s: s, log: log.With("node", s.NodeID), out: out}
+}
+
+// headerLimit is how large a request's headers may be, in bytes: a handshake
+// needs few.
+const headerLimit = 16 << 10
+
+// run serves until ctx ends, then drains and stops everything it started.
+func (m *node) run(ctx context.Context) error {
+	s := m.s
+	st, err := store.Open(store.Config{
+		URL: s.RedisURL, LogMax: s.LogMax, LogAge: s.LogAge, LogTTL: s.LogTTL, Grace: s.Grace,
+		Lease: s.Lease, Wait: s.RedisWait, MaxMembers: s.MaxMembers, Logger: m.log,
+	})
+	if err != nil {
+		return usage{err}
+	}
+	defer st.Close()
+	dev := s.AuthDev || st.Embedded() && s.AuthSecret == "" && s.AuthJWKS == ""
+	verifier, err := auth.New(auth.Config{
+		Secret: []byte(s.AuthSecret), JWKS: s.AuthJWKS, Audience: s.AuthAudience,
+		Issuer: s.AuthIssuer, Dev: dev, Logger: m.log,
+	})
+	if err != nil {
+		return usage{fmt.Errorf("GODWIT_AUTH_SECRET, GODWIT_AUTH_JWKS: %w", err)}
+	}
+	if dev {
+		m.log.Warn("dev tokens are accepted: anybody can be anybody (dev:<user>)")
+	}
+	if st.Embedded() {
+		m.log.Warn("embedded store: one process, and nothing is kept after it ends (GODWIT_REDIS_URL)")
+	}
+	public, err := net.Listen("tcp", s.Listen)
+	if err != nil {
+		return fmt.Errorf("GODWIT_LISTEN: %w", err)
+	}
+	defer public.Close()
+	private, err := net.Listen("tcp", s.AdminListen)
+	if err != nil {
+		return fmt.Errorf("GODWIT_ADMIN_LISTEN: %w", err)
+	}
+	defer private.Close()
+
+	n := server.New(m.config(), st, verifier, m.log)
+	ws := socket.New(socket.Config{
+		Origins: s.AllowedOrigins, HelloTimeout: s.HelloTimeout, Ping: s.Ping,
+		MaxFrame: s.MaxFrame, Outbox: s.Outbox, Compress: s.Compress,
+	}, n, m.log)
+	router := chi.NewRouter()
+	router.Get("/v1/ws", ws.ServeHTTP)
+	web := m.server(router)
+	probes := m.server(admin.Probes(n.State))
+
+	// The order of the stop: sockets, then the node that served them, then
+	// what shows how it stands.
+	life, kill := context.WithCancel(context.WithoutCancel(ctx))
+	defer kill()
+	sockets, stopSockets := context.WithCancel(life)
+	fleet, stopFleet := context.WithCancel(life)
+	var handlers, duties, http sync.WaitGroup
+	handlers.Go(func() { m.ended("sockets", ws.Run(sockets)) })
+	duties.Go(func() { m.ended("node", n.Run(fleet)) })
+	duties.Go(func() { m.ended("keys", verifier.Run(fleet)) })
+	failed := make(chan error, 2)
+	http.Go(func() { failed <- web.Serve(public) })
+	http.Go(func() { failed <- probes.Serve(private) })
+	m.log.Info("listening", "addr", public.Addr().String(), "admin", private.Addr().String(), "revision", s.Revision)
+	if st.Embedded() {
+		m.welcome(public.Addr().String(), dev)
+	}
+
+	select {
+	case <-ctx.Done():
+		err = nil
+		if drained := n.Drain(life); drained != nil {
+			m.log.Warn("drain incomplete", "error", drained)
+		}
+	case err = <-failed:
+	}
+	stopSockets()
+	handlers.Wait()
+	stopFleet()
+	duties.Wait()
+	web.Close()
+	probes.Close()
+	http.Wait()
+	m.log.Info("stopped")
+	return err
+}
+
+func (m *node) ended(what string, err error) {
+	if err != nil {
+		m.log.Error("ended", "part", what, "error", err)
+	}
+}
+
+func (m *node) server(h http.Handler) *http.Server {
+	return &http.Server{
+		Handler: h, ReadHeaderTimeout: m.s.HelloTimeout, IdleTimeout: time.Minute, MaxHeaderBytes: headerLimit,
+		ErrorLog: slog.NewLogLogger(m.log.Handler(), slog.LevelDebug),
+	}
+}
+
+func (m *node) config() server.Config {
+	s := m.s
+	return server.Config{
+		Config: session.Config{
+			Node: store.Ref{Node: s.NodeID}, Origins: origins(s),
+			FrameBytes: s.MaxFrame, MessageBytes: s.MaxMessage, Rooms: s.MaxRooms,
+			Rate: s.Rate, Burst: s.RateBurst, Ping: s.Ping, CallBeat: s.CallBeat,
+			CallTimeout: s.CallTimeout, Grace: s.Grace, History: s.History,
+		},
+		URL: s.NodeURL, Revision: s.Revision, Lease: s.Lease,
+		DrainBudget: s.DrainBudget, MaxSessions: s.MaxSessions,
+	}
+}
+
+// origins is where clients may be sent: the setting, or the origins of the
+// node's and the fleet's own URLs.
+func origins(s Settings) []string {
+	if len(s.RedirectOrigins) > 0 {
+		return s.RedirectOrigins
+	}
+	var out []string
+	for _, raw := range []string{s.NodeURL, s.PublicURL} {
+		if u, err := url.Parse(raw); err == nil && u.Host != "" {
+			out = append(out, u.Scheme+"://"+u.Host)
+		}
+	}
+	return out
+}
+
+// welcome tells whoever started a node by hand what to type next.
+func (m *node) welcome(addr string, dev bool) {
+	_, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return // not a TCP address: nothing to type
+	}
+	fmt.Fprint(m.out, "\n", typeNext([]string{"ws://127.0.0.1:" + port + "/v1/ws"}, dev), "\nCtrl-C ends it.\n\n")
+}
+
+// typeNext is what to type to talk, with nodes at the URLs.
+func typeNext(urls []string, dev bool) string {
+	who, token := []string{"--user ann", "--user bob"}, "dev:ann"
+	if !dev {
+		who, token = []string{"--token <JWT of ann>", "--token <JWT of bob>"}, "<JWT>"
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, "Listening on %s\n\n", strings.Join(urls, " "))
+	fmt.Fprintf(&b, "Log in from any websocket client with this first frame:\n")
+	fmt.Fprintf(&b, `  {"jsonrpc":"2.0","id":1,"method":"hello","params":{"token":%q}}`+"\n\n", token)
+	fmt.Fprintf(&b, "Or let two terminals talk:\n")
+	for i, w := range who {
+		fmt.Fprintf(&b, "  %s chat --url %s %s --room lobby\n", binary(), urls[i%len(urls)], w)
+	}
+	return b.String()
+}
+
+// binary is how to call this program again.
+func binary() string {
+	if strings.Contains(os.Args[0], "go-build") { // go run has thrown it away by then
+		return "godwit"
+	}
+	return os.Args[0]
+}

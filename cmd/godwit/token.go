@@ -1,0 +1,68 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/golang-jwt/jwt/v5"
+	"github.com/spf13/cobra"
+)
+
+func tokenCommand(env []string) *cobra.Command {
+	var secret, file, user, audience, issuer string
+	var ttl time.Duration
+	var rooms []string
+	c := &cobra.Command{
+		Use:   "token",
+		Short: "Mint an HS256 token, for tests and trials",
+		Example: "  godwit token --user ann --secret-file secret.txt\n" +
+			"  GODWIT_AUTH_SECRET=... godwit token --user ann --ttl 5m --rooms 'team/*'",
+		Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			if file != "" {
+				b, err := os.ReadFile(file)
+				if err != nil {
+					return usage{fmt.Errorf("--secret-file: %w", err)}
+				}
+				secret = strings.TrimRight(string(b), "\r\n")
+			}
+			if secret == "" {
+				secret = environment(env)["GODWIT_AUTH_SECRET"]
+			}
+			if secret == "" {
+				return usage{errors.New("no key to sign with: give --secret, --secret-file or GODWIT_AUTH_SECRET")}
+			}
+			if user == "" {
+				return usage{errors.New("no user: give --user")}
+			}
+			claims := jwt.MapClaims{"sub": user, "iat": time.Now().Unix(), "exp": time.Now().Add(ttl).Unix()}
+			if audience != "" {
+				claims["aud"] = audience
+			}
+			if issuer != "" {
+				claims["iss"] = issuer
+			}
+			if c.Flags().Changed("rooms") {
+				claims["rooms"] = rooms
+			}
+			signed, err := jwt.NewWithClaims(jwt.SigningMethodHS256, claims).SignedString([]byte(secret))
+			if err != nil {
+				return fmt.Errorf("sign token: %w", err)
+			}
+			fmt.Fprintln(c.OutOrStdout(), signed)
+			return nil
+		},
+	}
+	f := c.Flags()
+	f.StringVar(&secret, "secret", "", "HS256 key; prefer --secret-file or GODWIT_AUTH_SECRET, which no process list shows")
+	f.StringVar(&file, "secret-file", "", "file that holds the HS256 key")
+	f.StringVar(&user, "user", "", "who the token speaks for (sub)")
+	f.DurationVar(&ttl, "ttl", time.Hour, "how long the token is good")
+	f.StringSliceVar(&rooms, "rooms", nil, "globs of the rooms that the user may join; absent: all")
+	f.StringVar(&audience, "audience", "", "aud of the token")
+	f.StringVar(&issuer, "issuer", "", "iss of the token")
+	return c
+}

@@ -1,0 +1,57 @@
+// Package admin is the operators' way in: for now the probes.
+//
+// It shows how a node stands and decides nothing about it.
+package admin
+
+import (
+	"io"
+	"net/http"
+	"strings"
+
+	"github.com/go-chi/chi/v5"
+
+	"godwit/server"
+)
+
+// Probes serves /livez, /readyz and /startupz.
+func Probes(state func() server.State) http.Handler {
+	r := chi.NewRouter()
+	r.Get("/livez", func(w http.ResponseWriter, _ *http.Request) { say(w, nil) })
+	r.Get("/readyz", func(w http.ResponseWriter, _ *http.Request) {
+		s := state()
+		var why []string
+		for _, c := range []struct {
+			bad  bool
+			text string
+		}{
+			{!s.JoinedOnce, "joining"},
+			{s.JoinedOnce && !s.Joined, "the lease is over"},
+			{!s.StoreReachable, "the store cannot be reached"},
+			{s.Draining, "draining"},
+		} {
+			if c.bad {
+				why = append(why, c.text)
+			}
+		}
+		say(w, why)
+	})
+	r.Get("/startupz", func(w http.ResponseWriter, _ *http.Request) {
+		if !state().JoinedOnce {
+			say(w, []string{"joining"})
+			return
+		}
+		say(w, nil)
+	})
+	return r
+}
+
+// say answers 200, or 503 with the reasons.
+func say(w http.ResponseWriter, why []string) {
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	text := "ok\n"
+	if len(why) > 0 {
+		w.WriteHeader(http.StatusServiceUnavailable)
+		text = strings.Join(why, "\n") + "\n"
+	}
+	_, _ = io.WriteString(w, text) // a prober that is gone needs no answer
+}
