@@ -2,25 +2,19 @@ package server
 
 import (
 	"context"
-	"os"
 	"testing"
 
 	"github.com/redis/go-redis/v9"
 
+	"godwit/internal/redistest"
 	"godwit/wire"
 )
 
-// admin is a connection for breaking things.
+// admin is a Redis to break, and a connection to break it with.
 func admin(t *testing.T) (*redis.Client, string) {
 	t.Helper()
-	url := os.Getenv("GODWIT_TEST_REDIS")
-	opt, err := redis.ParseURL(url)
-	if err != nil {
-		t.Fatal(err)
-	}
-	c := redis.NewClient(opt)
-	t.Cleanup(func() { c.Close() })
-	return c, url
+	r := redistest.Start(t)
+	return r.Client(), r.URL()
 }
 
 func TestNode_WipeResetsRoomsWithoutAReconnect(t *testing.T) {

@@ -12,6 +12,7 @@ import (
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 
+	"godwit/internal/redistest"
 	"godwit/server/auth"
 	"godwit/server/session"
 	"godwit/store"
@@ -196,7 +197,7 @@ func startNodeOn(t *testing.T, name string, cfg store.Config) *Node {
 }
 
 func TestNode_TwoNodesShowOneOrder(t *testing.T) {
-	url := os.Getenv("GODWIT_TEST_REDIS")
+	url := redistest.Start(t).URL()
 	a, b := startNode(t, "a", url), startNode(t, "b", url)
 	ann, bob := hello(t, a, "ann"), hello(t, b, "bob")
 	if got := must[wire.Joined](ann, "room.join", map[string]any{"room": "lobby"}); got.Seq != 1 {

@@ -239,6 +239,9 @@ type gathering struct {
 }
 
 func (g gathering) Write(p []byte) (int, error) {
+	if len(p) == 0 {
+		return 0, nil
+	}
 	g.c.box.put(item{op: opRaw, kind: control, payload: append([]byte(nil), p...)})
 	return len(p), nil
 }

@@ -105,6 +105,10 @@ func (o *outbox) put(it item) bool {
 	}
 	o.waiting[it.kind] += size
 	o.queue = append(o.queue, it)
+	if it.op == opRaw && it.payload[0] == 0x80|opClose { // gws closes: nothing follows
+		o.sealed = true
+		o.drained.Broadcast()
+	}
 	o.start()
 	return true
 }

@@ -51,6 +51,9 @@ func (s *Session) send(ctx context.Context, params jsontext.Value, done func(Rep
 
 // land waits until no send is under way.
 func (s *Session) land() {
+	if len(s.flight) == 0 {
+		return // only this goroutine adds to them
+	}
 	for range flightMax {
 		s.flight <- struct{}{}
 	}

@@ -1,0 +1,109 @@
+// Package redistest starts real redis-servers for tests. A missing
+// redis-server fails the test: it is never passed over.
+package redistest
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+const ready = 20 * time.Second
+
+// Server is one redis-server, ended with the test.
+type Server struct {
+	Addr string
+	t    testing.TB
+	dir  string
+	cmd  *exec.Cmd
+}
+
+// Start starts a redis-server on a free loopback port. What it is told it
+// keeps over Restart.
+func Start(t testing.TB) *Server {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &Server{Addr: l.Addr().String(), t: t, dir: t.TempDir()}
+	l.Close()
+	s.start()
+	t.Cleanup(s.end)
+	return s
+}
+
+// URL is where the server listens.
+func (s *Server) URL() string { return "redis://" + s.Addr }
+
+// Client is a connection of the test's own.
+func (s *Server) Client() *redis.Client {
+	c := redis.NewClient(&redis.Options{Addr: s.Addr, MaxRetries: -1})
+	s.t.Cleanup(func() { c.Close() })
+	return c
+}
+
+func (s *Server) start() {
+	s.t.Helper()
+	bin, err := exec.LookPath("redis-server")
+	if err != nil {
+		s.t.Fatal("redis-server is missing, and this test needs it. Type: make need-redis")
+	}
+	_, port, err := net.SplitHostPort(s.Addr)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.cmd = exec.Command(bin, "--bind", "127.0.0.1", "--port", port, "--dir", s.dir,
+		"--save", "", "--appendonly", "yes", "--appendfsync", "no",
+		"--logfile", filepath.Join(s.dir, "redis.log"))
+	s.cmd.SysProcAttr = tied()
+	if err := s.cmd.Start(); err != nil {
+		s.t.Fatal(err)
+	}
+	c := redis.NewClient(&redis.Options{Addr: s.Addr, MaxRetries: -1})
+	defer c.Close()
+	ctx, cancel := context.WithTimeout(context.Background(), ready)
+	defer cancel()
+	again := time.NewTicker(10 * time.Millisecond)
+	defer again.Stop()
+	for c.Ping(ctx).Err() != nil {
+		select {
+		case <-again.C:
+		case <-ctx.Done():
+			s.t.Fatalf("redis-server on %s does not answer", s.Addr)
+		}
+	}
+}
+
+func (s *Server) end() {
+	s.Cont()
+	_ = s.cmd.Process.Signal(syscall.SIGTERM) // it may have ended
+	_ = s.cmd.Wait()
+}
+
+// Restart ends the server and starts it again with its data.
+func (s *Server) Restart() {
+	s.t.Helper()
+	s.end()
+	s.start()
+}
+
+// Stop freezes the server: connections stay, nothing answers.
+func (s *Server) Stop() { s.signal(syscall.SIGSTOP) }
+
+// Cont ends Stop.
+func (s *Server) Cont() { s.signal(syscall.SIGCONT) }
+
+func (s *Server) signal(sig syscall.Signal) {
+	if err := s.cmd.Process.Signal(sig); err != nil {
+		s.t.Logf("signal redis-server %s: %v", strconv.Itoa(s.cmd.Process.Pid), fmt.Errorf("%v: %w", sig, err))
+	}
+}

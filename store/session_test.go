@@ -1,0 +1,313 @@
+package store
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+)
+
+var here, there = Ref{"n1", "b1"}, Ref{"n2", "b2"}
+
+// begin opens a session that is in some rooms.
+func begin(t *testing.T, s *Store, sid, user string, rooms ...string) Session {
+	t.Helper()
+	client, handle, err := s.Identify(t.Context(), sid, user)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rec := Session{
+		ID: sid, User: user, Client: client, Device: "d", Handle: handle, Gen: 1, Owner: here,
+		Secret: HashSecret("secret"), Expires: time.Now().Add(time.Hour).Truncate(time.Millisecond),
+		Globs: []string{"a*"}, Presence: 131, Caps: "redirect",
+	}
+	if err := s.Create(t.Context(), rec, nil); err != nil {
+		t.Fatal(err)
+	}
+	for _, room := range rooms {
+		if err := s.Enter(t.Context(), sid, 1, room, 256); err != nil {
+			t.Fatal(err)
+		}
+		join(t, s, room, rec.Member())
+	}
+	return rec
+}
+
+func TestSession_ComesBackAsItWas(t *testing.T) {
+	each(t, Config{}, func(t *testing.T, s *Store) {
+		want := begin(t, s, "sid", "ann", "r1", "r2")
+		got, rooms, err := s.Peek(t.Context(), "sid")
+		want.State = StateLive
+		if err != nil || fmt.Sprintf("%+v", got) != fmt.Sprintf("%+v", want) {
+			t.Errorf("peek %+v, %v\nwant %+v", got, err, want)
+		}
+		slices.Sort(rooms)
+		if !slices.Equal(rooms, []string{"r1", "r2"}) {
+			t.Errorf("rooms %v", rooms)
+		}
+	})
+}
+
+func TestSession_IsClaimedByWhoHasTheSecret(t *testing.T) {
+	each(t, Config{}, func(t *testing.T, s *Store) {
+		begin(t, s, "sid", "ann", "r")
+		hash := HashSecret("secret")
+		if _, err := s.Claim(t.Context(), "sid", HashSecret("guess"), there, ""); !errors.Is(err, ErrSecret) {
+			t.Errorf("wrong secret: %v", err)
+		}
+		if _, err := s.Claim(t.Context(), "none", hash, there, ""); !errors.Is(err, ErrGone) {
+			t.Errorf("no session: %v", err)
+		}
+		c, err := s.Claim(t.Context(), "sid", hash, there, "")
+		if err != nil || c.Gen != 2 || c.Owner != there || c.Previous != here || !c.WasLive || !slices.Equal(c.Rooms, []string{"r"}) || c.Caps != "" {
+			t.Fatalf("claim %+v, %v", c, err)
+		}
+		// The late close of the old socket changes nothing.
+		if err := s.Detach(t.Context(), here, "sid", 1); !errors.Is(err, ErrMoved) {
+			t.Errorf("late detach: %v", err)
+		}
+		if err := s.Detach(t.Context(), there, "sid", 1); !errors.Is(err, ErrMoved) {
+			t.Errorf("detach at an old gen: %v", err)
+		}
+		if rec, _, err := s.Peek(t.Context(), "sid"); err != nil || rec.State != StateLive || rec.Gen != 2 {
+			t.Errorf("after late detaches: %+v, %v", rec, err)
+		}
+		if err := s.Enter(t.Context(), "sid", 1, "r2", 256); !errors.Is(err, ErrMoved) {
+			t.Errorf("enter at an old gen: %v", err)
+		}
+		if err := s.Refresh(t.Context(), "sid", 2, time.Now().Add(-time.Second), nil); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.Claim(t.Context(), "sid", hash, here, ""); !errors.Is(err, ErrExpired) {
+			t.Errorf("expired: %v", err)
+		}
+	})
+}
+
+func TestSession_EntersSoManyRoomsAndNoMore(t *testing.T) {
+	each(t, Config{}, func(t *testing.T, s *Store) {
+		begin(t, s, "sid", "ann")
+		for i, want := range []error{nil, nil, ErrTooManyRooms} {
+			if err := s.Enter(t.Context(), "sid", 1, fmt.Sprint("r", i), 2); !errors.Is(err, want) {
+				t.Errorf("room %d of 2: %v, want %v", i+1, err, want)
+			}
+		}
+		if err := s.Enter(t.Context(), "sid", 1, "r0", 2); err != nil {
+			t.Errorf("a room it is in: %v", err)
+		}
+	})
+}
+
+func TestRetake_TakesBackWhatASweepDetached(t *testing.T) {
+	each(t, Config{}, func(t *testing.T, s *Store) {
+		begin(t, s, "sid", "ann")
+		if gen, taken, err := s.Retake(t.Context(), here, "sid", 1); gen != 1 || taken || err != nil {
+			t.Errorf("still its own: %d %v %v", gen, taken, err)
+		}
+		if err := s.Detach(t.Context(), here, "sid", 0); err != nil { // a sweep of the node
+			t.Fatal(err)
+		}
+		if gen, taken, err := s.Retake(t.Context(), here, "sid", 1); gen != 2 || !taken || err != nil {
+			t.Errorf("swept: %d %v %v", gen, taken, err)
+		}
+		if _, _, err := s.Retake(t.Context(), here, "sid", 1); !errors.Is(err, ErrMoved) {
+			t.Errorf("an old gen: %v", err)
+		}
+		if _, err := s.Claim(t.Context(), "sid", HashSecret("secret"), there, ""); err != nil {
+			t.Fatal(err)
+		}
+		if _, _, err := s.Retake(t.Context(), here, "sid", 2); !errors.Is(err, ErrMoved) {
+			t.Errorf("owned elsewhere: %v", err)
+		}
+		if _, _, err := s.Retake(t.Context(), here, "none", 1); !errors.Is(err, ErrGone) {
+			t.Errorf("no session: %v", err)
+		}
+	})
+}
+
+func TestEnd_HappensOnceWhoeverTries(t *testing.T) {
+	each(t, Config{LogTTL: time.Minute}, func(t *testing.T, s *Store) {
+		watcher := member(7, "watcher")
+		rooms := []string{"r0", "r1", "r2", "r3"}
+		for _, r := range rooms {
+			join(t, s, r, watcher)
+		}
+		rec := begin(t, s, "sid", "ann", rooms...)
+		var all sync.WaitGroup
+		var mu sync.Mutex
+		ended := 0
+		for range 10 {
+			all.Go(func() {
+				err := s.End(t.Context(), "sid", Always, "lost")
+				if err != nil && !errors.Is(err, ErrGone) {
+					t.Errorf("end: %v", err)
+				}
+				mu.Lock()
+				defer mu.Unlock()
+				if err == nil {
+					ended++
+				}
+			})
+		}
+		all.Wait()
+		if ended == 0 {
+			t.Error("nobody ended it")
+		}
+		for _, r := range rooms {
+			page, err := s.Read(t.Context(), r, 1, 100, 100)
+			if err != nil || len(page.Entries) != 3 {
+				t.Fatalf("%s: %d entries, %v, want join, join, leave", r, len(page.Entries), err)
+			}
+			if _, err := s.Join(t.Context(), r, rec.Member(), Known{}); !errors.Is(err, ErrGone) {
+				t.Errorf("%s: a late join of the ended session: %v", r, err)
+			}
+			if err := s.Leave(t.Context(), r, watcher, Known{}, "left", true); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if keys := left(t, s.rdb); len(keys) != 0 {
+			t.Errorf("keys that nobody will delete: %v", keys)
+		}
+	})
+}
+
+func TestEnd_WhoFindsItBegunGoesOnWithIt(t *testing.T) {
+	each(t, Config{}, func(t *testing.T, s *Store) {
+		join(t, s, "r0", member(7, "watcher"))
+		rec := begin(t, s, "sid", "ann", "r0", "r1")
+		// Somebody began the end, told one room, and died.
+		if _, err := s.run(t.Context(), endingScript, []string{sessionKey("sid"), sessionRoomsKey("sid")}, "force", "left", "", "", 0); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Leave(t.Context(), "r0", rec.Member(), Known{}, "left", true); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.Claim(t.Context(), "sid", HashSecret("secret"), there, ""); !errors.Is(err, ErrGone) {
+			t.Errorf("claim of an ending session: %v", err)
+		}
+		if err := s.End(t.Context(), "sid", IfDue, "lost"); err != nil {
+			t.Fatal(err)
+		}
+		for _, room := range []string{"r0", "r1"} {
+			page, err := s.Read(t.Context(), room, 1, 100, 100)
+			if err != nil {
+				t.Fatal(err)
+			}
+			leaves := 0
+			for _, e := range page.Entries {
+				if e.Kind == "leave" {
+					leaves++
+					if e.Reason != "left" {
+						t.Errorf("%s: reason %q, want that of who began", room, e.Reason)
+					}
+				}
+			}
+			if leaves != 1 {
+				t.Errorf("%s: %d leave entries, want 1", room, leaves)
+			}
+		}
+	})
+}
+
+func TestDue_ADetachedSessionComesUpAfterItsGrace(t *testing.T) {
+	each(t, Config{Grace: 150 * time.Millisecond}, func(t *testing.T, s *Store) {
+		begin(t, s, "gone", "ann")
+		begin(t, s, "back", "bob")
+		for _, sid := range []string{"gone", "back"} {
+			if err := s.Detach(t.Context(), here, sid, 1); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := s.End(t.Context(), "gone", IfDue, "lost"); !errors.Is(err, ErrNotDue) {
+			t.Errorf("before its grace is over: %v", err)
+		}
+		if _, err := s.Claim(t.Context(), "back", HashSecret("secret"), there, ""); err != nil {
+			t.Fatal(err)
+		}
+		found := map[string]error{}
+		for len(found) < 2 {
+			due, err := s.DueSessions(t.Context(), 10)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, d := range due {
+				for _, sid := range d.Sessions {
+					found[sid] = s.End(t.Context(), sid, IfDue, "lost")
+					if sid == "back" {
+						// Detached anew while the sweep looked: it must stay listed.
+						if err := s.Detach(t.Context(), there, "back", 2); err != nil {
+							t.Fatal(err)
+						}
+						if err := s.Settle(t.Context(), d, sid); err != nil {
+							t.Fatal(err)
+						}
+					}
+				}
+			}
+		}
+		if found["gone"] != nil || !errors.Is(found["back"], ErrNotDue) {
+			t.Errorf("ends: %v", found)
+		}
+		if n := s.rdb.ZCard(t.Context(), detachedKey(shardOf("back"))).Val(); n != 1 {
+			t.Errorf("the session detached anew is listed %d times", n)
+		}
+	})
+}
+
+func TestNodes_AreAliveWhileTheirLeaseStands(t *testing.T) {
+	each(t, Config{Lease: 500 * time.Millisecond}, func(t *testing.T, s *Store) {
+		n := Node{Ref: here, URL: "ws://h", Revision: "r", State: NodeReady, Sessions: 3, Started: time.UnixMilli(1700000000000)}
+		if err := s.Renew(t.Context(), n); err != nil {
+			t.Fatal(err)
+		}
+		n.Alive = true
+		all, err := s.Nodes(t.Context())
+		if err != nil || len(all) != 1 || all[0] != n {
+			t.Fatalf("nodes %+v, %v, want %+v", all, err, n)
+		}
+		begin(t, s, "sid", "ann")
+		for all[0].Alive {
+			if all, err = s.Nodes(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if sids, err := s.Owned(t.Context(), here, 10); err != nil || !slices.Equal(sids, []string{"sid"}) {
+			t.Errorf("owned %v, %v", sids, err)
+		}
+		if err := s.Expel(t.Context(), here); err != nil {
+			t.Fatal(err)
+		}
+		if all, err := s.Nodes(t.Context()); err != nil || len(all) != 0 {
+			t.Errorf("after expel: %v, %v", all, err)
+		}
+	})
+}
+
+func TestIdentify_NoTwoSessionsShareAClientOrTwoUsersAHandle(t *testing.T) {
+	each(t, Config{}, func(t *testing.T, s *Store) {
+		_, h1, err := s.Identify(t.Context(), "s1", "ann")
+		if err != nil {
+			t.Fatal(err)
+		}
+		c2, h2, err := s.Identify(t.Context(), "s2", "ann")
+		if err != nil || h1 != h2 || c2 == 0 {
+			t.Fatalf("handles of one user: %s %s, %v", h1, h2, err)
+		}
+		if sum := sha256.Sum256([]byte("ann")); h1 != hex.EncodeToString(sum[:8]) {
+			t.Errorf("handle %s, want the first 8 bytes of SHA-256", h1)
+		}
+		taken := fmt.Sprintf("%x", firstHandle("bob"))[:16]
+		if err := s.rdb.Set(t.Context(), handleKey(taken), "somebody else", 0).Err(); err != nil {
+			t.Fatal(err)
+		}
+		_, h, err := s.Identify(t.Context(), "s3", "bob")
+		want := fmt.Sprintf("%x", nextHandle(firstHandle("bob")))[:16]
+		if err != nil || h != want {
+			t.Errorf("handle with the first one taken: %s, %v, want %s", h, err, want)
+		}
+	})
+}
