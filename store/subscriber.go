@@ -163,24 +163,25 @@ func (s *Subscriber) Run(ctx context.Context) error {
 func (s *Subscriber) connection(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	s.conn = s.store.rdb.Subscribe(ctx)
+	conn := s.store.rdb.Subscribe(ctx)
+	s.conn = conn
 	for len(s.heard) > 0 {
 		<-s.heard
 	}
 	s.forget()
 	if err := s.subscribe(ctx, []string{s.ref.channel()}); err != nil {
-		s.conn.Close()
+		conn.Close()
 		return err
 	}
 	var writer sync.WaitGroup
 	writer.Go(func() { cancel(s.write(ctx)) })
 	// A read that waits is ended by closing the connection under it.
-	unblock := context.AfterFunc(ctx, func() { s.conn.Close() })
+	unblock := context.AfterFunc(ctx, func() { conn.Close() })
 	err := s.receive(ctx)
 	cancel(err)
 	writer.Wait()
 	if unblock() {
-		s.conn.Close()
+		conn.Close()
 	}
 	if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, context.Canceled) {
 		err = cause
