@@ -1,0 +1,86 @@
+package fleet
+
+import (
+	"fmt"
+	"maps"
+	"testing"
+	"time"
+
+	"github.com/golang-jwt/jwt/v5"
+
+	"godwit/e2e/fault"
+)
+
+// Secret signs the tokens of a fleet.
+const Secret = "a secret of tests, long enough for HS256"
+
+// Options shape a fleet. The zero value is three nodes with the project's
+// defaults but a short lease and grace.
+type Options struct {
+	Nodes int // 0 is 3
+	// Env is added to every node's settings.
+	Env map[string]string
+	// Proxied puts a fault proxy between each node and Redis.
+	Proxied bool
+	// Seed of the proxies.
+	Seed uint64
+}
+
+// Fleet is a Redis and its nodes.
+type Fleet struct {
+	Redis   *Redis
+	Nodes   []*Node
+	Proxies []*fault.Proxy // one a node, when proxied
+}
+
+// Start runs a fleet and waits until all of it is ready.
+func Start(t testing.TB, o Options) *Fleet {
+	t.Helper()
+	if o.Nodes == 0 {
+		o.Nodes = 3
+	}
+	godwit(t) // before the clock of anything runs
+	f := &Fleet{Redis: StartRedis(t)}
+	for i := range o.Nodes {
+		addr := f.Redis.Addr()
+		if o.Proxied {
+			p, err := fault.Listen(addr, o.Seed+uint64(i)<<32)
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(p.Close)
+			f.Proxies = append(f.Proxies, p)
+			addr = p.Addr()
+		}
+		env := map[string]string{
+			"GODWIT_REDIS_URL":   "redis://" + addr + "/0",
+			"GODWIT_AUTH_SECRET": Secret,
+			"GODWIT_LEASE":       "3s",
+			"GODWIT_GRACE":       "10s",
+			"GODWIT_LOG_LEVEL":   "info",
+		}
+		maps.Copy(env, o.Env)
+		f.Nodes = append(f.Nodes, StartNode(t, fmt.Sprintf("n%d", i+1), env))
+	}
+	return f
+}
+
+// URLs are the addresses of all nodes, that of number first in front.
+func (f *Fleet) URLs(first int) []string {
+	var urls []string
+	for i := range f.Nodes {
+		urls = append(urls, f.Nodes[(first+i)%len(f.Nodes)].URL)
+	}
+	return urls
+}
+
+// Token is good for the user at any node of a fleet.
+func Token(user string, ttl time.Duration) string {
+	s, err := jwt.NewWithClaims(jwt.SigningMethodHS256, jwt.MapClaims{
+		"sub": user, "exp": jwt.NewNumericDate(time.Now().Add(ttl)),
+	}).SignedString([]byte(Secret))
+	if err != nil {
+		panic(err) // HMAC with a key that is there cannot fail
+	}
+	return s
+}

@@ -1,0 +1,329 @@
+package raw
+
+import (
+	"bufio"
+	"context"
+	"encoding/binary"
+	"fmt"
+	"net"
+	"net/http"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+
+	"godwit/wire"
+)
+
+// noCode stands for the end of a connection without a close frame.
+const noCode = wire.CloseCode(1006)
+
+// Closed says how a connection ended.
+type Closed struct {
+	Code   wire.CloseCode
+	Reason string
+	Cause  error // for 1006
+}
+
+// Error tells the code.
+func (c *Closed) Error() string {
+	if c.Cause != nil {
+		return fmt.Sprintf("closed %d: %v", c.Code, c.Cause)
+	}
+	return fmt.Sprintf("closed %d %s", c.Code, c.Reason)
+}
+
+// Notice is what the server said unasked, in the order of arrival.
+type Notice struct {
+	Method string
+	Params jsontext.Value
+	// Event is set for room.event.
+	Event *wire.RoomEvent
+}
+
+// answer is what came back for one request.
+type answer struct {
+	result jsontext.Value
+	err    *wire.Error
+}
+
+// Conn is one websocket.
+type Conn struct {
+	// Subject of tests that look below the protocol.
+	Net net.Conn
+
+	in    *bufio.Reader
+	done  chan struct{} // closed when the reader has ended
+	write sync.Mutex    // frames leave whole
+
+	mu   sync.Mutex
+	more chan struct{} // closed and replaced at each change
+	// guarded by mu
+	id      int
+	answers map[string]answer
+	notices []Notice
+	taken   int
+	closed  *Closed
+	pongs   [][]byte
+	gate    chan struct{} // the reader waits for it; nil: it reads
+}
+
+// Dial opens a websocket.
+func Dial(url string, header http.Header) (*Conn, error) {
+	conn, in, err := upgrade(url, header, 10*time.Second)
+	if err != nil {
+		return nil, err
+	}
+	c := &Conn{Net: conn, in: in, done: make(chan struct{}), more: make(chan struct{}), answers: map[string]answer{}}
+	go c.read() // ends with the connection; Drop waits for it
+	return c, nil
+}
+
+// Drop ends the connection without a word.
+func (c *Conn) Drop() {
+	c.Net.Close()
+	c.Go()
+	<-c.done
+}
+
+// Halt stops reading once the frame that is being read is whole.
+func (c *Conn) Halt() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.gate == nil {
+		c.gate = make(chan struct{})
+	}
+}
+
+// Go reads on after Halt.
+func (c *Conn) Go() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.gate != nil {
+		close(c.gate)
+		c.gate = nil
+	}
+}
+
+func (c *Conn) read() {
+	defer close(c.done)
+	defer c.Net.Close()
+	var text []byte
+	for {
+		c.mu.Lock()
+		gate := c.gate
+		c.mu.Unlock()
+		if gate != nil {
+			<-gate
+		}
+		op, final, payload, err := readFrame(c.in)
+		if err != nil {
+			c.end(&Closed{Code: noCode, Cause: err})
+			return
+		}
+		switch op {
+		case opText, opContinuation:
+			text = append(text, payload...)
+			if !final {
+				continue
+			}
+			if err := c.take(text); err != nil {
+				c.end(&Closed{Code: noCode, Cause: err})
+				return
+			}
+			text = nil
+		case opPing:
+			c.Frame(opPong, payload)
+		case opPong:
+			c.change(func() { c.pongs = append(c.pongs, payload) })
+		case opClose:
+			e := &Closed{Code: 1005}
+			if len(payload) >= 2 {
+				e.Code, e.Reason = wire.CloseCode(binary.BigEndian.Uint16(payload)), string(payload[2:])
+			}
+			c.Frame(opClose, payload)
+			c.end(e)
+			return
+		default:
+			c.end(&Closed{Code: noCode, Cause: fmt.Errorf("a frame of opcode %d", op)})
+			return
+		}
+	}
+}
+
+func (c *Conn) change(f func()) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	f()
+	close(c.more)
+	c.more = make(chan struct{})
+}
+
+func (c *Conn) end(e *Closed) { c.change(func() { c.closed = e }) }
+
+// message is either an answer or a notice.
+type message struct {
+	ID     jsontext.Value `json:"id"`
+	Result jsontext.Value `json:"result"`
+	Error  *wire.Error    `json:"error"`
+	Method string         `json:"method"`
+	Params jsontext.Value `json:"params"`
+}
+
+// take files one text frame.
+func (c *Conn) take(text []byte) error {
+	var all []message
+	if jsontext.Value(text).Kind() == '[' {
+		if err := json.Unmarshal(text, &all); err != nil {
+			return fmt.Errorf("read a batch: %w", err)
+		}
+	} else {
+		var m message
+		if err := json.Unmarshal(text, &m); err != nil {
+			return fmt.Errorf("read a frame: %w", err)
+		}
+		all = append(all, m)
+	}
+	for _, m := range all {
+		n := Notice{Method: m.Method, Params: m.Params}
+		if m.Method == "room.event" {
+			n.Event = new(wire.RoomEvent)
+			if err := json.Unmarshal(m.Params, n.Event); err != nil {
+				return fmt.Errorf("read an event: %w", err)
+			}
+		}
+		c.change(func() {
+			if m.Method != "" {
+				c.notices = append(c.notices, n)
+				return
+			}
+			c.answers[string(m.ID)] = answer{m.Result, m.Error}
+		})
+	}
+	return nil
+}
+
+// Frame writes one frame as it is.
+func (c *Conn) Frame(op byte, payload []byte) error {
+	c.write.Lock()
+	defer c.write.Unlock()
+	c.Net.SetWriteDeadline(time.Now().Add(10 * time.Second))
+	_, err := c.Net.Write(appendFrame(nil, op, payload))
+	return err
+}
+
+// Text writes one text frame.
+func (c *Conn) Text(text string) error { return c.Frame(opText, []byte(text)) }
+
+// Ask writes a request and returns its id, to be given to Answer.
+func (c *Conn) Ask(method string, params any) (id string, err error) {
+	raw, err := json.Marshal(params)
+	if err != nil {
+		return "", err
+	}
+	c.mu.Lock()
+	c.id++
+	id = strconv.Itoa(c.id)
+	c.mu.Unlock()
+	return id, c.Text(`{"jsonrpc":"2.0","id":` + id + `,"method":"` + method + `","params":` + string(raw) + `}`)
+}
+
+// Answer waits for the answer to a request and reads its result into result,
+// which may be nil. An error is a *wire.Error, a *Closed, or the cause of ctx.
+func (c *Conn) Answer(ctx context.Context, id string, result any) error {
+	var a answer
+	err := c.wait(ctx, func() bool {
+		var ok bool
+		a, ok = c.answers[id]
+		delete(c.answers, id)
+		return ok
+	})
+	switch {
+	case err != nil:
+		return err
+	case a.err != nil:
+		return a.err
+	case result == nil:
+		return nil
+	}
+	return json.Unmarshal(a.result, result)
+}
+
+// Call is Ask and Answer.
+func (c *Conn) Call(ctx context.Context, method string, params, result any) error {
+	id, err := c.Ask(method, params)
+	if err != nil {
+		if closed := c.Closed(); closed != nil {
+			return closed
+		}
+		return err
+	}
+	return c.Answer(ctx, id, result)
+}
+
+// wait waits until found, called under mu, says true.
+func (c *Conn) wait(ctx context.Context, found func() bool) error {
+	for {
+		c.mu.Lock()
+		ok, more, closed := found(), c.more, c.closed
+		c.mu.Unlock()
+		switch {
+		case ok:
+			return nil
+		case closed != nil:
+			return closed
+		}
+		select {
+		case <-more:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// Next waits for the next notice that was not taken yet.
+func (c *Conn) Next(ctx context.Context) (Notice, error) {
+	var n Notice
+	err := c.wait(ctx, func() bool {
+		if c.taken == len(c.notices) {
+			return false
+		}
+		n = c.notices[c.taken]
+		c.taken++
+		return true
+	})
+	return n, err
+}
+
+// Untaken is how many notices have come that Next has not handed out.
+func (c *Conn) Untaken() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.notices) - c.taken
+}
+
+// End waits for the end of the connection and tells how it came.
+func (c *Conn) End(ctx context.Context) (*Closed, error) {
+	for {
+		c.mu.Lock()
+		more, closed := c.more, c.closed
+		c.mu.Unlock()
+		if closed != nil {
+			return closed, nil
+		}
+		select {
+		case <-more:
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+	}
+}
+
+// Closed is how the connection ended, nil while it lives.
+func (c *Conn) Closed() *Closed {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.closed
+}

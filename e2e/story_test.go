@@ -1,0 +1,188 @@
+package e2e
+
+import (
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"godwit/e2e/fault"
+	"godwit/e2e/fleet"
+	"godwit/e2e/ledger"
+)
+
+// catchUp bounds how long after the talk the last client may see the last
+// message: two seconds to notice a hole, a resume with its back-off, and room
+// for a busy machine.
+const catchUp = 20 * time.Second
+
+// story is a crowd in a fleet, and what befalls it.
+type story struct {
+	t     *testing.T
+	fleet *fleet.Fleet
+	crowd *crowd
+	rng   *rand.Rand
+	// some is a number of answers that shows that the talk goes on.
+	some int64
+}
+
+func tell(t *testing.T, o fleet.Options) *story {
+	t.Helper()
+	rng, s := choices(t)
+	o.Seed = s
+	st := &story{t: t, rng: rng, some: 60}
+	people := fewPeople
+	if *long {
+		people, st.some = manyPeople, 600
+	}
+	st.fleet = fleet.Start(t, o)
+	st.crowd = gather(t, st.fleet, people, rng)
+	st.crowd.hear(st.some)
+	return st
+}
+
+// longOnly skips the stories that take their time, unless they are asked for.
+func longOnly(t *testing.T) {
+	t.Helper()
+	if !*long {
+		t.Skip("only with -story")
+	}
+}
+
+// whole ends the story where nobody has an excuse: no session was lost, no
+// room's stream was broken, and nobody seemed to leave.
+func (s *story) whole() ledger.Report {
+	s.t.Helper()
+	r := s.crowd.settle(catchUp)
+	if r.Excused != 0 {
+		s.t.Errorf("%d times a client was told of a gap, a reset or a lost session; this fault excuses none", r.Excused)
+	}
+	return r
+}
+
+func (s *story) pick() *fleet.Node { return s.fleet.Nodes[s.rng.IntN(len(s.fleet.Nodes))] }
+
+func TestStory_NodeKilledLosesNothingAndNobodySeemsToLeave(t *testing.T) {
+	s := tell(t, fleet.Options{})
+	victim := s.pick()
+	victim.Kill()
+	s.crowd.hear(s.some)
+	victim.Start()
+	if *long {
+		s.crowd.hear(s.some)
+		s.pick().Kill()
+	}
+	s.crowd.hear(s.some)
+	s.whole()
+	if s.crowd.dropped.Load() == 0 {
+		t.Error("no client lost its socket: the kill hit nobody")
+	}
+}
+
+func TestStory_SubscriptionsKilledLoseNothing(t *testing.T) {
+	s := tell(t, fleet.Options{})
+	for range 3 {
+		if n := s.fleet.Redis.KillPubSub(); n < int64(len(s.fleet.Nodes)) {
+			t.Errorf("%d subscriptions were killed, want one a node at least", n)
+		}
+		s.crowd.hear(s.some / 2)
+	}
+	s.whole()
+	if n := s.crowd.dropped.Load(); n != 0 {
+		t.Errorf("%d sockets were lost, want none", n)
+	}
+}
+
+func TestStory_FanOutMessagesLostOnTheWayAreFilledFromTheLog(t *testing.T) {
+	s := tell(t, fleet.Options{Proxied: true})
+	one := 100
+	if !*long {
+		one = 10 // few messages: lose more of them
+	}
+	for i, p := range s.fleet.Proxies[:2] {
+		p.Set(fault.Spoil{Channel: fault.Rooms, LoseOneIn: one, SwapOneIn: one * (1 + i)})
+	}
+	s.crowd.hear(4 * s.some)
+	s.whole()
+	var lost, swapped int64
+	for _, p := range s.fleet.Proxies {
+		n := p.Counts()
+		lost, swapped = lost+n.Lost, swapped+n.Swapped
+		if n.Unread != 0 {
+			t.Errorf("%d connections were not understood by the proxy", n.Unread)
+		}
+	}
+	if lost == 0 || swapped == 0 {
+		t.Errorf("%d messages lost and %d exchanged: the fault did not happen", lost, swapped)
+	}
+	if n := s.crowd.dropped.Load(); n != 0 {
+		t.Errorf("%d sockets were lost, want none", n)
+	}
+}
+
+func TestStory_DeafSubscriptionsAreNoticedAndReplaced(t *testing.T) {
+	longOnly(t)
+	s := tell(t, fleet.Options{Proxied: true})
+	for _, p := range s.fleet.Proxies {
+		p.Set(fault.Spoil{Deaf: true})
+		s.crowd.hear(s.some)
+		p.Set(fault.Spoil{})
+	}
+	s.whole()
+}
+
+func TestStory_NodeStoppedForLongComesBackFenced(t *testing.T) {
+	longOnly(t)
+	// Clients notice the silence by their pings and go on elsewhere.
+	s := tell(t, fleet.Options{Env: map[string]string{"GODWIT_PING": "1s", "GODWIT_GRACE": "30s"}})
+	victim := s.pick()
+	victim.Stop()
+	awake := time.After(15 * time.Second)
+	s.crowd.hear(s.some)
+	<-awake
+	victim.Cont()
+	victim.Ready()
+	s.crowd.hear(s.some)
+	s.whole()
+	if s.crowd.dropped.Load() == 0 {
+		t.Error("no client lost its socket: the stop hit nobody")
+	}
+}
+
+func TestStory_RedisRestartedWithItsDataLosesNothing(t *testing.T) {
+	longOnly(t)
+	s := tell(t, fleet.Options{})
+	for range 2 {
+		s.fleet.Redis.Kill()
+		away := time.After(3 * time.Second)
+		<-away
+		s.fleet.Redis.Start()
+		s.crowd.hear(s.some)
+	}
+	s.whole()
+	if n := s.crowd.dropped.Load(); n != 0 {
+		t.Errorf("%d sockets were lost, want none", n)
+	}
+}
+
+func TestStory_RedisWipedResetsRoomsAndKeepsSessions(t *testing.T) {
+	longOnly(t)
+	s := tell(t, fleet.Options{})
+	for range 2 {
+		s.fleet.Redis.Wipe()
+		s.crowd.hear(s.some)
+	}
+	r := s.crowd.settle(catchUp)
+	places := 0
+	for _, p := range s.crowd.people {
+		places += len(p.home)
+	}
+	if r.Excused < places {
+		t.Errorf("%d breaks were told, want one a member and wipe at least (%d members)", r.Excused, places)
+	}
+	if n := s.crowd.dropped.Load(); n != 0 {
+		t.Errorf("%d sockets were lost, want none", n)
+	}
+	if n := s.crowd.lost.Load(); n != 0 {
+		t.Errorf("%d sessions were lost, want none", n)
+	}
+}
