@@ -17,11 +17,11 @@ type Header struct {
 	User     string  `json:"u,omitempty"` // who sent, joined or left
 	Client   uint32  `json:"c,omitzero"`
 	Device   string  `json:"d,omitempty"`
-	ToUser   *string `json:"tu,omitempty"`
-	ToClient *uint32 `json:"tc,omitempty"`
-	Type     *uint8  `json:"ty,omitempty"`
+	ToUser   *string `json:"tu,omitzero"`
+	ToClient *uint32 `json:"tc,omitzero"`
+	Type     *uint8  `json:"ty,omitzero"`
 	Reason   string  `json:"r,omitempty"`
-	InCall   *bool   `json:"i,omitempty"`
+	InCall   *bool   `json:"i,omitzero"`
 }
 
 // Entry is one entry of a room's log. Seq is 0 for an ephemeral message.

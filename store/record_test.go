@@ -1,0 +1,93 @@
+package store
+
+import (
+	"fmt"
+	"reflect"
+	"strings"
+	"testing"
+)
+
+// TestRecords_OfEarlierVersionsStayReadable holds what is stored and said
+// today: a later version must read it, and this one what a later one adds.
+func TestRecords_OfEarlierVersionsStayReadable(t *testing.T) {
+	m, err := parseRow("7", "3 12 40 8 5 sid-1 ann 1 2 phone")
+	if want := (Member{User: "ann 1 2 ", Client: 7, Device: "phone", Session: "sid-1", Gen: 3}); err != nil || m != want {
+		t.Errorf("row: %+v, %v, want %+v", m, err, want)
+	}
+	if m, err := parseRow("7", "3 12 40 3 5 sid-1 annphone more to come"); err != nil || m.Device != "phone" {
+		t.Errorf("row with an addition: %+v, %v", m, err)
+	}
+	h, err := decodeHeader(`{"k":"message","u":"ann","c":7,"d":"phone","tu":"bob","tc":9,"ty":3,"new":{"x":1}}`)
+	if err != nil || h.Kind != "message" || h.User != "ann" || h.Client != 7 || *h.ToUser != "bob" || *h.ToClient != 9 || *h.Type != 3 {
+		t.Errorf("header: %+v, %v", h, err)
+	}
+	got, err := parseMessage(`e EPOCH 5 1700000000000 16 {"k":"leave","r" :"lost"}`)
+	if err == nil {
+		t.Errorf("a header cut short was read: %+v", got)
+	}
+	got, err = parseMessage("e EPOCH 5 1700000000000 11 {\"k\":\"mess\"}\x00data e 1")
+	if err == nil && (got.Epoch != "EPOCH" || got.Head != 5 || got.Entry.TS != 1700000000000) {
+		t.Errorf("entry: %+v", got)
+	}
+	rec, err := sessionOf("sid", map[string]string{
+		"user": "ann", "client": "7", "device": "phone", "handle": "0011223344556677", "gen": "3", "node": "n", "boot": "b",
+		"secret": "hash", "exp": "1700000000000", "globs": "null", "presence": "131", "caps": "redirect", "state": "live", "later": "x",
+	})
+	if err != nil || rec.User != "ann" || rec.Gen != 3 || rec.Globs != nil || rec.Owner != (Ref{"n", "b"}) {
+		t.Errorf("session: %+v, %v", rec, err)
+	}
+}
+
+func FuzzParseMessage(f *testing.F) {
+	for _, s := range []string{
+		"h E 5", "e E 1 2 7 {\"k\":1}", "e E 1 2 14 {\"k\":\"message\"}x", "m 2 14 {\"k\":\"message\"}x", "x", "", "e", "e E 1 2 -5 x", "e E 1 2 99999999999999999999 x",
+	} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		m, err := parseMessage(s)
+		if err != nil {
+			return
+		}
+		if m.Entry != nil && m.Entry.Seq != m.Head {
+			t.Fatalf("%q: entry %d, head %d", s, m.Entry.Seq, m.Head)
+		}
+		if m.Entry != nil && !strings.HasSuffix(s, string(m.Entry.Data)) {
+			t.Fatalf("%q: data %q", s, m.Entry.Data)
+		}
+	})
+}
+
+func FuzzRow(f *testing.F) {
+	f.Add("ann", "phone", "sid", uint64(1), uint32(7))
+	f.Add(" 1 2 ", "", "s", uint64(0), uint32(1))
+	f.Fuzz(func(t *testing.T, user, device, sid string, gen uint64, client uint32) {
+		if sid == "" || strings.ContainsAny(sid, " ") {
+			return // ids have none
+		}
+		row := fmt.Sprintf("%d 0 1 %d %d %s %s%s", gen, len(user), len(device), sid, user, device)
+		got, err := parseRow(fmt.Sprint(client), row)
+		want := Member{User: user, Client: client, Device: device, Session: sid, Gen: gen}
+		if err != nil || !reflect.DeepEqual(got, want) {
+			t.Fatalf("row %q: %+v, %v, want %+v", row, got, err, want)
+		}
+		if _, err := parseRow(user, device); err == nil && strings.Count(device, " ") < 6 {
+			t.Fatalf("row %q was read", device)
+		}
+	})
+}
+
+func FuzzHeader(f *testing.F) {
+	f.Add("message", "ann", "phone", "lost", uint32(7), uint8(3))
+	f.Fuzz(func(t *testing.T, kind, user, device, reason string, client uint32, ty uint8) {
+		h := Header{Kind: kind, User: user, Client: client, Device: device, ToUser: &user, Type: &ty, Reason: reason}
+		text, err := h.encode()
+		if err != nil {
+			return // no UTF-8
+		}
+		back, err := decodeHeader(text)
+		if err != nil || !reflect.DeepEqual(back, h) {
+			t.Fatalf("header %s: %+v, %v", text, back, err)
+		}
+	})
+}
