@@ -1,5 +1,251 @@
 package main
 
-import "github.com/spf13/cobra"
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os/signal"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
 
-func chatCommand() *cobra.Command { return &cobra.Command{Use: "chat"} }
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+	"github.com/golang-jwt/jwt/v5"
+	"github.com/spf13/cobra"
+
+	"godwit/client"
+	"godwit/wire"
+)
+
+const (
+	chatLine = 16 << 10 // longest line that is sent
+	// chatBye is how long the end of the input waits for what is unanswered.
+	chatBye = 10 * time.Second
+)
+
+func chatCommand() *cobra.Command {
+	var urls []string
+	var user, room, token, secret string
+	c := &cobra.Command{
+		Use:   "chat",
+		Short: "Talk in a room from the terminal: a line is a message",
+		Example: "  godwit chat --url ws://127.0.0.1:8080/v1/ws --user ann --room lobby\n" +
+			"  godwit chat --url wss://example.org/v1/ws --token \"$TOKEN\" --room lobby",
+		Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			mint, err := minter(user, token, secret)
+			if err != nil {
+				return usage{err}
+			}
+			ctx, stop := signal.NotifyContext(c.Context(), syscall.SIGINT, syscall.SIGTERM)
+			defer stop()
+			return chat(ctx, client.Options{URLs: urls, Token: mint, Device: "terminal"}, room, c.InOrStdin(), c.OutOrStdout())
+		},
+	}
+	f := c.Flags()
+	f.StringSliceVar(&urls, "url", []string{"ws://127.0.0.1:8080/v1/ws"}, "where a node listens; several, with commas, are tried in turn")
+	f.StringVar(&user, "user", "", "who you are; without --token or --secret a dev token is used")
+	f.StringVar(&room, "room", "lobby", "the room to talk in")
+	f.StringVar(&token, "token", "", "JWT to log in with")
+	f.StringVar(&secret, "secret", "", "HS256 key to mint a token with")
+	return c
+}
+
+// minter is where the tokens of a chat come from.
+func minter(user, token, secret string) (func(context.Context) (string, error), error) {
+	switch {
+	case token != "":
+		return func(context.Context) (string, error) { return token, nil }, nil
+	case user == "":
+		return nil, errors.New("who are you? give --user, or --token")
+	case secret != "":
+		return func(context.Context) (string, error) {
+			claims := jwt.MapClaims{"sub": user, "exp": time.Now().Add(time.Hour).Unix()}
+			return jwt.NewWithClaims(jwt.SigningMethodHS256, claims).SignedString([]byte(secret))
+		}, nil
+	}
+	return func(context.Context) (string, error) { return "dev:" + user, nil }, nil
+}
+
+// talk is one chat on a terminal.
+type talk struct {
+	client *client.Client
+	room   string
+
+	mu  sync.Mutex
+	out io.Writer // guarded by mu
+	// head is the room's newest entry when the session was resumed: what comes
+	// up to it was missed meanwhile. Guarded by mu.
+	head uint64
+}
+
+func chat(ctx context.Context, o client.Options, room string, in io.Reader, out io.Writer) error {
+	t := &talk{room: room, out: out}
+	o.OnState = t.state
+	var err error
+	if t.client, err = client.Dial(ctx, o); err != nil {
+		if client.Is(err, wire.Unauthorized) {
+			return fmt.Errorf("%w\nthe node accepts no dev tokens, or not this one: log in with --token or --secret", err)
+		}
+		return fmt.Errorf("log in: %w", err)
+	}
+	joined, err := t.client.Join(ctx, room)
+	if err != nil {
+		return errors.Join(fmt.Errorf("join %s: %w", room, err), t.client.Close(ctx))
+	}
+	var names []string
+	for _, m := range joined.Members {
+		names = append(names, m.User)
+	}
+	t.say("-- in %s at node %s, with %s; type a line to send it, Ctrl-D to leave", room, t.client.Session().Node, strings.Join(names, ", "))
+	var reader sync.WaitGroup
+	ended := make(chan error, 1)
+	reader.Go(func() { ended <- t.listen(ctx) })
+	lines := make(chan string)
+	// Not waited for: nothing can end a read of a terminal but the process.
+	go read(in, lines)
+	err = t.speak(ctx, lines, ended)
+	bye, cancel := context.WithTimeout(context.WithoutCancel(ctx), chatBye)
+	defer cancel()
+	if closed := t.client.Close(bye); err == nil && closed != nil {
+		err = fmt.Errorf("leave: %w", closed)
+	}
+	reader.Wait()
+	return err
+}
+
+func read(in io.Reader, lines chan<- string) {
+	defer close(lines)
+	s := bufio.NewScanner(in)
+	s.Buffer(nil, chatLine)
+	for s.Scan() {
+		lines <- s.Text()
+	}
+}
+
+// speak sends lines until there are none or the chat has ended.
+func (t *talk) speak(ctx context.Context, lines <-chan string, ended <-chan error) error {
+	for {
+		select {
+		case line, ok := <-lines:
+			if !ok {
+				return nil
+			}
+			if strings.TrimSpace(line) == "" {
+				continue
+			}
+			sent, err := t.client.Send(ctx, t.room, line)
+			var refused *wire.Error
+			switch {
+			case err == nil:
+				t.say("[%d] you: %s", sent.Seq, line)
+			case ctx.Err() != nil:
+				return nil
+			case errors.As(err, &refused):
+				t.say("-- not sent: %s", refused.Message)
+			default:
+				return err
+			}
+		case err := <-ended:
+			return err
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// listen prints what the room says.
+func (t *talk) listen(ctx context.Context) error {
+	for e, err := range t.client.Events(ctx) {
+		if err != nil {
+			if ctx.Err() != nil {
+				return nil
+			}
+			return err
+		}
+		switch e := e.(type) {
+		case *wire.RoomEvent:
+			t.event(e)
+		case *wire.Reset:
+			t.say("-- the room was reset: the server lost its past; it goes on")
+		case client.Gap:
+			t.say("-- some messages are missing: the server no longer keeps them")
+		case client.Lost:
+			t.say("-- the session was lost: %v", e.Err)
+		}
+	}
+	return nil
+}
+
+func (t *talk) event(e *wire.RoomEvent) {
+	missed := ""
+	t.mu.Lock()
+	if e.Seq != 0 && e.Seq <= t.head {
+		missed = "  (replayed)"
+	}
+	t.mu.Unlock()
+	switch e.Kind {
+	case wire.KindMessage:
+		t.say("[%d] %s: %s%s", e.Seq, e.From.User, text(e.Data), missed)
+	case wire.KindJoin:
+		t.say("[%d] -- %s joined%s", e.Seq, e.From.User, missed)
+	case wire.KindLeave:
+		t.say("[%d] -- %s left (%s)%s", e.Seq, e.From.User, e.Reason, missed)
+	case wire.KindCall:
+		t.say("[%d] -- in call: %v%s", e.Seq, e.InCall != nil && *e.InCall, missed)
+	}
+}
+
+// text is a message as a line: a JSON string as what it says, other JSON as it
+// is. What a terminal would obey is shown as code.
+func text(data jsontext.Value) string {
+	var s string
+	if json.Unmarshal(data, &s) != nil {
+		s = string(data)
+	}
+	return strings.Map(func(r rune) rune {
+		if r < 0x20 || r >= 0x7f && r < 0xa0 {
+			return '\uFFFD'
+		}
+		return r
+	}, s)
+}
+
+// state prints what becomes of the connection.
+func (t *talk) state(s client.State) {
+	switch s := s.(type) {
+	case client.Disconnected:
+		if !s.Final {
+			t.say("-- connection lost (%s), resuming in %s", cause(s), s.RetryIn.Round(time.Millisecond))
+		}
+	case client.Connected:
+		if !s.Resumed {
+			return
+		}
+		t.mu.Lock()
+		for _, r := range s.Rooms {
+			if r.Room == t.room {
+				t.head = r.Seq
+			}
+		}
+		t.mu.Unlock()
+		t.say("-- resumed at node %s", s.Session.Node)
+	}
+}
+
+func cause(s client.Disconnected) string {
+	if s.Code != 0 {
+		return s.Code.String()
+	}
+	return s.Err.Error()
+}
+
+func (t *talk) say(format string, args ...any) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	fmt.Fprintf(t.out, format+"\n", args...)
+}
