@@ -1,14 +1,11 @@
 package store
 
 import (
-	"context"
 	"crypto/sha1" // #nosec: Redis names scripts by their SHA-1
 	_ "embed"
 	"encoding/hex"
 	"fmt"
 	"strings"
-
-	"github.com/redis/go-redis/v9"
 )
 
 //go:embed room.lua
@@ -69,6 +66,7 @@ type script struct {
 	sha  string
 }
 
+// scripts is all of them, by which a test holds the page of the keyspace equal.
 var scripts []*script
 
 func define(name string, parts ...string) *script {
@@ -97,18 +95,6 @@ var (
 	settleScript  = define("settle", settleLua)
 	unclaimScript = define("unclaim", unclaimLua)
 )
-
-// load makes every script known to the server (each master of a cluster).
-func load(ctx context.Context, c redis.UniversalClient) error {
-	pipe := c.Pipeline()
-	for _, s := range scripts {
-		pipe.ScriptLoad(ctx, s.text)
-	}
-	if _, err := pipe.Exec(ctx); err != nil {
-		return fmt.Errorf("load scripts: %w", err)
-	}
-	return nil
-}
 
 // call is one script call on its way to Redis.
 type call struct {

@@ -209,9 +209,10 @@ func (s *Store) runAll(ctx context.Context, calls []call) ([]answer, error) {
 }
 
 // pipeline sends the calls in one round trip. A script that the server does
-// not know did not run: it is loaded and called once more, which repeats nothing.
+// not know did not run: it is called once more with its text, which repeats
+// nothing and cannot miss again.
 func (s *Store) pipeline(ctx context.Context, calls []call) ([]*redis.Cmd, error) {
-	cmds, err := s.exec(ctx, calls)
+	cmds, err := s.exec(ctx, calls, bySHA)
 	if err != nil {
 		return nil, err
 	}
@@ -226,12 +227,9 @@ func (s *Store) pipeline(ctx context.Context, calls []call) ([]*redis.Cmd, error
 	if len(missing) == 0 {
 		return cmds, nil
 	}
-	if err := load(ctx, s.rdb); err != nil {
-		return cmds, nil //nolint:nilerr // the others have run; these keep their NOSCRIPT
-	}
-	second, err := s.exec(ctx, again)
+	second, err := s.exec(ctx, again, byText)
 	if err != nil {
-		return cmds, nil //nolint:nilerr // as above
+		return cmds, nil //nolint:nilerr // the others have run; these keep their NOSCRIPT
 	}
 	for j, i := range missing {
 		cmds[i] = second[j]
@@ -239,13 +237,22 @@ func (s *Store) pipeline(ctx context.Context, calls []call) ([]*redis.Cmd, error
 	return cmds, nil
 }
 
+// bySHA and byText are the two ways to call a script.
+func bySHA(ctx context.Context, pipe redis.Pipeliner, c call) *redis.Cmd {
+	return pipe.EvalSha(ctx, c.script.sha, c.keys, c.args...)
+}
+
+func byText(ctx context.Context, pipe redis.Pipeliner, c call) *redis.Cmd {
+	return pipe.Eval(ctx, c.script.text, c.keys, c.args...)
+}
+
 // exec sends one pipeline. Its error is the connection's; a script's own stays
 // with its command.
-func (s *Store) exec(ctx context.Context, calls []call) ([]*redis.Cmd, error) {
+func (s *Store) exec(ctx context.Context, calls []call, way func(context.Context, redis.Pipeliner, call) *redis.Cmd) ([]*redis.Cmd, error) {
 	pipe := s.rdb.Pipeline()
 	cmds := make([]*redis.Cmd, len(calls))
 	for i, c := range calls {
-		cmds[i] = pipe.EvalSha(ctx, c.script.sha, c.keys, c.args...)
+		cmds[i] = way(ctx, pipe, c)
 	}
 	var wait *redis.Cmd
 	if s.cfg.Wait > 0 {
