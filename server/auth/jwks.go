@@ -154,7 +154,7 @@ func (j *jwks) miss(ctx context.Context, seen *keySet) (*keySet, error) {
 	if j.path != "" {
 		every = lookEvery
 	}
-	if now := j.now(); now.Sub(j.missed) >= every {
+	if now := j.now(); j.keys.Load() == seen && now.Sub(j.missed) >= every {
 		j.missed = now
 		// Others wait for this reading too, so it does not end with its caller.
 		_ = j.read(context.WithoutCancel(ctx)) // noted
