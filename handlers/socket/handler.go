@@ -4,10 +4,12 @@ import (
 	"bufio"
 	"context"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"net/url"
 	"runtime/debug"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -18,6 +20,7 @@ import (
 	"github.com/lxzan/gws"
 
 	"godwit/server/session"
+	"godwit/wire"
 )
 
 // Node is what takes the sockets.
@@ -71,6 +74,7 @@ type Handler struct {
 
 	mu    sync.Mutex
 	conns map[*conn]struct{} // guarded by mu
+	ended bool               // guarded by mu: Run takes no further ones
 }
 
 // Subprotocol is selected when the client offers it.
@@ -102,16 +106,34 @@ func (h *Handler) recover(gws.Logger) {
 	}
 }
 
+// lastWords is how long the sockets that are left at the end have to take their
+// close frame.
+const lastWords = time.Second
+
 // Run keeps the sockets' time until ctx ends, then ends those that are left.
 func (h *Handler) Run(ctx context.Context) error {
 	h.wheel.run(ctx)
 	h.mu.Lock()
-	for c := range h.conns {
-		c.net.Close()
-	}
+	h.ended = true
 	h.mu.Unlock()
+	for _, c := range h.open() {
+		c.Close(wire.CloseRestart, "the node is going away")
+	}
+	cut := time.AfterFunc(lastWords, func() {
+		for _, c := range h.open() {
+			c.net.Close()
+		}
+	})
+	defer cut.Stop()
 	h.readers.Wait()
 	return nil
+}
+
+// open is every connection there is.
+func (h *Handler) open() []*conn {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return slices.Collect(maps.Keys(h.conns))
 }
 
 // ServeHTTP upgrades one request.
@@ -158,16 +180,26 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	c.box.mu.Lock()
 	c.box.compress = h.cfg.Compress && strings.Contains(r.Header.Get("Sec-WebSocket-Extensions"), "permessage-deflate")
 	c.box.mu.Unlock()
-	c.ws = ws
+	c.ws, c.opened = ws, time.Now()
+	if !h.take(c) {
+		raw.Close()
+		h.node.Left()
+	}
+}
+
+// take serves a connection until it ends, unless the handler has ended.
+func (h *Handler) take(c *conn) bool {
 	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.ended {
+		return false
+	}
 	h.conns[c] = struct{}{}
-	h.mu.Unlock()
 	h.Stats.Open.Add(1)
-	now := time.Now()
-	c.opened = now
-	h.wheel.add(c, now.Add(h.cfg.HelloTimeout), now)
-	// Blocking here would keep the request's memory for the socket's life.
+	h.wheel.add(c, c.opened.Add(h.cfg.HelloTimeout), c.opened)
+	// Blocking in the request's handler would keep its memory for the socket's life.
 	h.readers.Go(c.run)
+	return true
 }
 
 // gone forgets a connection.
