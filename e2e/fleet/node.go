@@ -120,8 +120,13 @@ func (n *Node) Stop() { n.must(n.proc.signal(syscall.SIGSTOP)) }
 // Cont lets a frozen node go on.
 func (n *Node) Cont() { n.must(n.proc.signal(syscall.SIGCONT)) }
 
-// Term asks the node to drain and exit (SIGTERM).
-func (n *Node) Term() { n.must(n.proc.signal(syscall.SIGTERM)) }
+// Term asks the node to drain and exit (SIGTERM). One that has exited by then
+// is no error.
+func (n *Node) Term() {
+	if err := n.proc.signal(syscall.SIGTERM); !errors.Is(err, os.ErrProcessDone) {
+		n.must(err)
+	}
+}
 
 // Exit waits for the node's end and is its exit code, -1 for a signal.
 func (n *Node) Exit(limit time.Duration) (code int, err error) {

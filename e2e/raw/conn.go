@@ -88,8 +88,10 @@ func (c *Conn) Drop() {
 	<-c.done
 }
 
-// Halt stops reading once the frame that is being read is whole.
+// Halt stops reading once the frame that is being read is whole, and lets the
+// kernel read little in its place.
 func (c *Conn) Halt() {
+	c.window(64 << 10)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.gate == nil {
@@ -97,8 +99,17 @@ func (c *Conn) Halt() {
 	}
 }
 
+// window bounds what the kernel takes before it is read, in bytes. A failure
+// shows in what the test then waits for.
+func (c *Conn) window(n int) {
+	if tcp, ok := c.Net.(*net.TCPConn); ok {
+		_ = tcp.SetReadBuffer(n)
+	}
+}
+
 // Go reads on after Halt.
 func (c *Conn) Go() {
+	c.window(4 << 20)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.gate != nil {
