@@ -139,6 +139,19 @@ func TestStoreRestarted_SeqGoesOn(t *testing.T) {
 }
 
 func TestStoreWiped_MembersAreToldOfTheResetAndGoOn(t *testing.T) {
+	for name, wipe := range map[string]func(*fleet.Redis){
+		"flushed": (*fleet.Redis).Wipe,
+		"restarted empty": func(r *fleet.Redis) {
+			r.Kill()
+			r.Lose()
+			r.Start()
+		},
+	} {
+		t.Run(name, func(t *testing.T) { wiped(t, wipe) })
+	}
+}
+
+func wiped(t *testing.T, wipe func(*fleet.Redis)) {
 	f := fleet.Start(t, fleet.Options{Nodes: 2})
 	ann, bob := enter(t, f.Nodes[0], "ann"), enter(t, f.Nodes[1], "bob")
 	epoch := ann.join("lobby").Epoch
@@ -146,7 +159,7 @@ func TestStoreWiped_MembersAreToldOfTheResetAndGoOn(t *testing.T) {
 	ann.seesKind(wire.KindJoin, "", bob)
 	ann.say("lobby", "before", 1)
 	bob.sees("before")
-	f.Redis.Wipe()
+	wipe(f.Redis)
 
 	counts := map[*guest]uint64{}
 	for _, g := range []*guest{ann, bob} {

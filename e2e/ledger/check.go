@@ -168,11 +168,6 @@ func (c *check) read(l *Ledger) {
 			for room := range open {
 				leave(i, room, true)
 			}
-		case stopped:
-			o.losses[me.Client]++
-			for room := range open {
-				leave(i, room, false)
-			}
 		case sent:
 			s := &sending{by: o, id: e.id, room: e.room, to: e.to, ephemeral: e.ephemeral, line: i, end: -1, from: me}
 			o.sends = append(o.sends, s)

@@ -17,7 +17,7 @@
 //
 // A client's time in a room is cut into spans:
 //
-//	joined(seq) --saw...saw--> reset | gap | lost | left | stopped
+//	joined(seq) --saw...saw--> reset | gap | lost | left
 //	                             |
 //	                             +--> the next span begins at the seq it names
 //

@@ -31,7 +31,6 @@ const (
 	reset                // room, epoch, seq: the span ends, another begins
 	gap                  // room, epoch, seq: likewise, after recovered:false
 	lost                 // room ("" is all): the span ends; the session is not in it any more
-	stopped              // the owner ends its session: every span ends
 )
 
 // line is one thing that happened to the owner.
@@ -130,9 +129,6 @@ func (l *Ledger) Gap(room, epoch string, seq uint64) {
 // Lost says that the owner was told that its session is gone, or (with a room)
 // that the session is no longer in that room.
 func (l *Ledger) Lost(room string) { l.write(line{what: lost, room: room}) }
-
-// Stopped says that the owner ends its session here and sees nothing after.
-func (l *Ledger) Stopped() { l.write(line{what: stopped}) }
 
 // copyLines is a snapshot of the lines.
 func (l *Ledger) copyLines() []line {

@@ -26,8 +26,7 @@ type Server struct {
 	cmd  *exec.Cmd
 }
 
-// Start starts a redis-server on a free loopback port. What it is told it
-// keeps over Restart.
+// Start starts a redis-server on a free loopback port.
 func Start(t testing.TB) *Server {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -87,13 +86,6 @@ func (s *Server) end() {
 	s.Cont()
 	_ = s.cmd.Process.Signal(syscall.SIGTERM) // it may have ended
 	_ = s.cmd.Wait()
-}
-
-// Restart ends the server and starts it again with its data.
-func (s *Server) Restart() {
-	s.t.Helper()
-	s.end()
-	s.start()
 }
 
 // Stop freezes the server: connections stay, nothing answers.

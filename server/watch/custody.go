@@ -34,7 +34,7 @@ type Custody struct {
 	Renew   func(context.Context) error
 	Suspect func()
 
-	wholeMu sync.Mutex
+	wholeMu sync.Mutex // held over the round trips: registration is done once
 	marker  string // guarded by wholeMu
 
 	mu    sync.Mutex
@@ -112,6 +112,7 @@ func (c *Custody) one(ctx context.Context, s *session.Session) error {
 	if current, ok := c.Hub.Find(s.ID()); !ok || current != s {
 		return nil
 	}
+	before := c.known()
 	gen, taken, err := c.Store.Retake(ctx, c.Ref, s.ID(), s.Gen())
 	switch {
 	case err == nil && taken:
@@ -125,9 +126,12 @@ func (c *Custody) one(ctx context.Context, s *session.Session) error {
 		}
 		return c.Store.Disown(ctx, c.Ref, s.ID())
 	case errors.Is(err, store.ErrGone):
-		again, werr := c.wiped(ctx)
-		if werr != nil || again {
-			return werr // registered again, so it is not gone
+		if err := c.Whole(ctx); err != nil {
+			return err
+		}
+		if c.known() != before { // all were registered again since: the look was too early
+			c.Look(s)
+			return nil
 		}
 		s.Quit(wire.CloseSessionGone, "the session has ended; say hello again")
 		return c.Store.Disown(ctx, c.Ref, s.ID())
@@ -135,29 +139,31 @@ func (c *Custody) one(ctx context.Context, s *session.Session) error {
 	return err
 }
 
-// Whole registers the node and its sessions again if the store was wiped.
-func (c *Custody) Whole(ctx context.Context) error {
-	_, err := c.wiped(ctx)
-	return err
+// known is the marker of the store in which the sessions are registered.
+func (c *Custody) known() string {
+	c.wholeMu.Lock()
+	defer c.wholeMu.Unlock()
+	return c.marker
 }
 
-func (c *Custody) wiped(ctx context.Context) (bool, error) {
+// Whole registers the node and its sessions again if the store was wiped.
+func (c *Custody) Whole(ctx context.Context) error {
 	c.wholeMu.Lock()
 	defer c.wholeMu.Unlock()
 	marker, err := c.Store.Marker(ctx)
 	if err != nil {
-		return false, err
+		return err
 	}
 	if c.marker == marker {
-		return false, nil
+		return nil
 	}
 	if c.marker == "" {
 		c.marker = marker
-		return false, nil
+		return nil
 	}
 	c.Log.Warn("store wiped", "sessions", c.Hub.Len())
 	if err := c.Renew(ctx); err != nil {
-		return false, err
+		return err
 	}
 	var group errgroup.Group
 	group.SetLimit(custodyLimit)
@@ -173,14 +179,14 @@ func (c *Custody) wiped(ctx context.Context) (bool, error) {
 		})
 	}
 	if err := group.Wait(); err != nil {
-		return false, err
+		return err
 	}
 	if err := c.claims(ctx); err != nil {
-		return false, err
+		return err
 	}
 	c.marker = marker
 	c.Suspect()
-	return true, nil
+	return nil
 }
 
 // claims renews the client ids of this node's sessions, or writes them again.
