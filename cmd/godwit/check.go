@@ -51,14 +51,14 @@ func (s *Settings) check(unread map[string]bool) (wrong []error) {
 		least int
 	}{
 		{"GODWIT_LOG_MAX", s.LogMax, 1},
-		{"GODWIT_MAX_FRAME", s.MaxFrame, 1024},
+		{"GODWIT_MAX_FRAME", s.MaxFrame, 256},
 		{"GODWIT_MAX_MESSAGE", s.MaxMessage, 1},
 		{"GODWIT_MAX_ROOMS", s.MaxRooms, 1},
 		{"GODWIT_MAX_MEMBERS", s.MaxMembers, 1},
 		{"GODWIT_MAX_SESSIONS", s.MaxSessions, 0},
 		{"GODWIT_MAX_CONTACTS", s.MaxContacts, 0},
 		{"GODWIT_RATE_BURST", s.RateBurst, 1},
-		{"GODWIT_OUTBOX", s.Outbox, 1024},
+		{"GODWIT_OUTBOX", s.Outbox, 1},
 		{"GODWIT_REDIS_WAIT", s.RedisWait, 0},
 	} {
 		if c.value < c.least {
@@ -67,9 +67,6 @@ func (s *Settings) check(unread map[string]bool) (wrong []error) {
 	}
 	if !(s.Rate > 0) {
 		bad("GODWIT_RATE", "more than 0")
-	}
-	if s.MaxMessage > s.MaxFrame && s.MaxFrame >= 1024 {
-		bad("GODWIT_MAX_MESSAGE", "at most GODWIT_MAX_FRAME (%d)", s.MaxFrame)
 	}
 	if s.NodeID != "" && !nodeName.MatchString(s.NodeID) {
 		bad("GODWIT_NODE_ID", "1 to 64 letters, digits, dots, dashes or underscores")

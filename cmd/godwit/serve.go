@@ -201,7 +201,7 @@ func (m *node) config() server.Config {
 	return server.Config{
 		Config: session.Config{
 			Node: store.Ref{Node: s.NodeID}, Origins: origins(s),
-			FrameBytes: s.MaxFrame, MessageBytes: s.MaxMessage, Rooms: s.MaxRooms,
+			FrameBytes: s.MaxFrame, MessageBytes: min(s.MaxMessage, s.MaxFrame), Rooms: s.MaxRooms,
 			Rate: s.Rate, Burst: s.RateBurst, Ping: s.Ping, CallBeat: s.CallBeat,
 			CallTimeout: s.CallTimeout, Grace: s.Grace, History: s.History,
 		},

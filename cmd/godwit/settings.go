@@ -50,7 +50,7 @@ type Settings struct {
 	DrainBudget time.Duration `envconfig:"GODWIT_DRAIN_BUDGET" default:"60s" doc:"time from SIGTERM to the exit, at most"`
 
 	MaxFrame    int `envconfig:"GODWIT_MAX_FRAME" default:"65536" doc:"bytes of one frame from a client"`
-	MaxMessage  int `envconfig:"GODWIT_MAX_MESSAGE" default:"32768" doc:"bytes of one message's data"`
+	MaxMessage  int `envconfig:"GODWIT_MAX_MESSAGE" default:"32768" doc:"bytes of one message's data; never more than a frame holds"`
 	MaxRooms    int `envconfig:"GODWIT_MAX_ROOMS" default:"256" doc:"rooms of one session"`
 	MaxMembers  int `envconfig:"GODWIT_MAX_MEMBERS" default:"10000" doc:"members of one room"`
 	MaxSessions int `envconfig:"GODWIT_MAX_SESSIONS" default:"0" doc:"sessions of one node; 0 is no limit"`

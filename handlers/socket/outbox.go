@@ -94,8 +94,8 @@ func (o *outbox) put(it item) bool {
 		return true
 	}
 	size := len(it.payload) + itemCost
-	if it.kind == live && o.waiting[live]+size > o.limit {
-		return false
+	if it.kind == live && o.waiting[live] > 0 && o.waiting[live]+size > o.limit {
+		return false // one event always fits
 	}
 	if it.op == opPong {
 		if o.pongs >= pongsAhead {

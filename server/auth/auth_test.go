@@ -1,10 +1,12 @@
 package auth
 
 import (
+	"bytes"
 	"crypto/ed25519"
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -242,7 +244,6 @@ func TestNew_RefusesWhatCannotWork(t *testing.T) {
 	k := testKeys()
 	for name, cfg := range map[string]Config{
 		"nothing":            {},
-		"short secret":       {Secret: []byte("0123456789abcde")},
 		"no such file":       {JWKS: filepath.Join(t.TempDir(), "none")},
 		"no JWKS":            {JWKS: fileOf(t, `[]`)},
 		"no keys":            {JWKS: fileOf(t, `{"keys":[]}`)},
@@ -313,4 +314,25 @@ func FuzzKeys(f *testing.F) {
 			}
 		}
 	})
+}
+
+func TestNew_WarnsOfASecretThatCanBeGuessedAndTakesIt(t *testing.T) {
+	for secret, warns := range map[string]bool{"hunter2": true, "0123456789abcdef": false} {
+		var log bytes.Buffer
+		v, err := New(Config{Secret: []byte(secret), Logger: slog.New(slog.NewTextHandler(&log, nil))})
+		if err != nil {
+			t.Fatal(err)
+		}
+		token := jwt.NewWithClaims(jwt.SigningMethodHS256, jwt.MapClaims{"sub": "ann", "exp": time.Now().Add(time.Hour).Unix()})
+		signed, err := token.SignedString([]byte(secret))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := v.Verify(t.Context(), signed); err != nil {
+			t.Errorf("%d bytes: %v", len(secret), err)
+		}
+		if got := strings.Contains(log.String(), "short"); got != warns || strings.Contains(log.String(), secret) {
+			t.Errorf("%d bytes: warned %t, want %t, and never the secret itself:\n%s", len(secret), got, warns, log.String())
+		}
+	}
 }
