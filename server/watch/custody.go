@@ -35,7 +35,7 @@ type Custody struct {
 	Suspect func()
 
 	wholeMu sync.Mutex // held over the round trips: registration is done once
-	marker  string // guarded by wholeMu
+	marker  string     // guarded by wholeMu
 
 	mu    sync.Mutex
 	queue map[*session.Session]bool // guarded by mu
