@@ -130,10 +130,10 @@ func parseRequest(v jsontext.Value) Request {
 	}
 	switch e.Params.Kind() {
 	case 0, '{':
-	case '[':
-		r.Err = ErrParams("params is an object; positions are not supported")
+	case 'n':
+		r.Params = nil
 	default:
-		return bad(e.ID, "params is an object")
+		r.Err = ErrParams("params is an object")
 	}
 	return r
 }

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -62,6 +63,8 @@ type Conn struct {
 	more chan struct{} // closed and replaced at each change
 	// guarded by mu
 	id      int
+	texts   []string // every text frame, as it came
+	given   int
 	answers map[string]answer
 	notices []Notice
 	taken   int
@@ -185,6 +188,7 @@ type message struct {
 
 // take files one text frame.
 func (c *Conn) take(text []byte) error {
+	c.change(func() { c.texts = append(c.texts, string(text)) })
 	var all []message
 	if jsontext.Value(text).Kind() == '[' {
 		if err := json.Unmarshal(text, &all); err != nil {
@@ -306,6 +310,28 @@ func (c *Conn) Next(ctx context.Context) (Notice, error) {
 		return true
 	})
 	return n, err
+}
+
+// NextText waits for the next text frame that it has not given yet, whatever
+// it is: it goes beside Next and Answer, not before them.
+func (c *Conn) NextText(ctx context.Context) (string, error) {
+	var text string
+	err := c.wait(ctx, func() bool {
+		if c.given == len(c.texts) {
+			return false
+		}
+		text = c.texts[c.given]
+		c.given++
+		return true
+	})
+	return text, err
+}
+
+// Rest is the text frames that have come and that NextText has not given.
+func (c *Conn) Rest() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return strings.Join(c.texts[c.given:], "\n")
 }
 
 // Untaken is how many notices have come that Next has not handed out.
