@@ -210,9 +210,10 @@ func (s *Session) history(ctx context.Context, params jsontext.Value) Reply {
 	}
 	limit := historyDefault
 	if p.Limit != nil {
-		if limit = *p.Limit; limit < 1 || limit > historyMax {
-			return Reply{Err: wire.ErrParams("limit is 1 to %d", historyMax)}
+		if *p.Limit < 1 {
+			return Reply{Err: wire.ErrParams("limit is 1 or more")}
 		}
+		limit = min(*p.Limit, historyMax) // more says the rest
 	}
 	at := s.place(p.Room)
 	if at == nil {
