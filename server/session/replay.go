@@ -79,16 +79,23 @@ func (s *Session) follow(places []*place) {
 	if len(behind) == 0 {
 		return
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.ctx.Err() != nil {
-		return // Dropped waits for the work that was begun before it
-	}
-	s.work.Go(func() {
+	s.begin(func() {
 		for _, at := range behind {
 			s.replay(s.ctx, at)
 		}
 	})
+}
+
+// begin runs work that Dropped waits for; it says false, and runs nothing, if
+// that has come already.
+func (s *Session) begin(work func()) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ctx.Err() != nil {
+		return false
+	}
+	s.work.Go(work)
+	return true
 }
 
 // sit takes the seat if the node is no further than pos, or has at hand what

@@ -41,8 +41,10 @@ func (s *Session) send(ctx context.Context, params jsontext.Value, done func(Rep
 	s.deliver(ctx, at, draft, func(sent store.Sent, err error) {
 		if errors.Is(err, store.ErrWiped) {
 			// The lane must not wait for the room to be rebuilt.
-			s.work.Go(func() { s.resend(ctx, at, draft, done) })
-			return
+			if s.begin(func() { s.resend(ctx, at, draft, done) }) {
+				return
+			}
+			err = store.ErrUnavailable
 		}
 		<-s.flight
 		done(s.sent(at, sent, err))
