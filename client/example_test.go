@@ -1,0 +1,198 @@
+package client_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"godwit/client"
+	"godwit/internal/trial"
+	"godwit/wire"
+)
+
+// dial logs in at any of the nodes. An application asks its own backend for
+// the token; the nodes of these examples take "dev:" and a name.
+func dial(ctx context.Context, user string, urls ...string) *client.Client {
+	c, err := client.Dial(ctx, client.Options{
+		URLs:       urls,
+		Token:      func(context.Context) (string, error) { return "dev:" + user, nil },
+		MinBackoff: time.Millisecond, // the default suits a real network
+	})
+	if err != nil {
+		panic(err)
+	}
+	return c
+}
+
+// messages prints the next n messages that c gets.
+func messages(ctx context.Context, c *client.Client, n int) {
+	for event, err := range c.Events(ctx) {
+		if err != nil {
+			fmt.Println(err)
+			return
+		}
+		switch e := event.(type) {
+		case *wire.RoomEvent:
+			if e.Kind == wire.KindMessage {
+				fmt.Printf("%d %s: %s\n", e.Seq, e.From.User, e.Data)
+				n--
+			}
+		case client.Gap:
+			fmt.Println("missed something in", e.Room)
+		}
+		if n == 0 {
+			return
+		}
+	}
+}
+
+// Members of a room see its events in one order, whichever node they are on.
+func Example() {
+	ctx := context.Background()
+	fleet := trial.Start(2)
+	defer fleet.Close()
+	ann := dial(ctx, "ann", fleet.Nodes[0].URL)
+	defer ann.Close(ctx)
+	bob := dial(ctx, "bob", fleet.Nodes[1].URL)
+	defer bob.Close(ctx)
+
+	for _, c := range []*client.Client{ann, bob} {
+		if _, err := c.Join(ctx, "lobby"); err != nil {
+			panic(err)
+		}
+	}
+	for _, word := range []string{"hello", "anybody there?"} {
+		if _, err := ann.Send(ctx, "lobby", word); err != nil {
+			panic(err)
+		}
+	}
+	messages(ctx, bob, 2)
+	// Output:
+	// 3 ann: "hello"
+	// 4 ann: "anybody there?"
+}
+
+// A client whose node dies goes on at another one. It has what was said
+// meanwhile, and nobody saw it leave.
+func Example_resume() {
+	ctx := context.Background()
+	fleet := trial.Start(2)
+	defer fleet.Close()
+	ann := dial(ctx, "ann", fleet.URLs()...) // the first one, while it lives
+	defer ann.Close(ctx)
+	bob := dial(ctx, "bob", fleet.Nodes[1].URL)
+	defer bob.Close(ctx)
+	ann.Join(ctx, "lobby")
+	bob.Join(ctx, "lobby")
+
+	fleet.Nodes[0].Cut()
+	bob.Send(ctx, "lobby", "did you get this?")
+	messages(ctx, ann, 1)
+	fmt.Println("at", ann.Session().Node)
+	// Output:
+	// 3 bob: "did you get this?"
+	// at n2
+}
+
+// Send returns when the room has the message, exactly once: it is numbered,
+// and repeated over any number of sockets until it is answered.
+func ExampleClient_Send() {
+	ctx := context.Background()
+	fleet := trial.Start(2)
+	defer fleet.Close()
+	ann := dial(ctx, "ann", fleet.URLs()...)
+	defer ann.Close(ctx)
+	ann.Join(ctx, "lobby")
+
+	ann.Send(ctx, "lobby", map[string]int{"x": 1})
+	fleet.Nodes[0].Cut()
+	sent, err := ann.Send(ctx, "lobby", map[string]int{"x": 2})
+	fmt.Println(sent.Seq, err)
+	// Output: 3 <nil>
+}
+
+// An error of the server has a reason to act on.
+func ExampleIs() {
+	ctx := context.Background()
+	fleet := trial.Start(1)
+	defer fleet.Close()
+	ann := dial(ctx, "ann", fleet.URLs()...)
+	defer ann.Close(ctx)
+
+	_, err := ann.Send(ctx, "lobby", "hello?")
+	fmt.Println(client.Is(err, wire.NotMember))
+	_, err = ann.Join(ctx, "a name\nof two lines")
+	var refused *wire.Error
+	fmt.Println(errors.As(err, &refused), refused.Code)
+	// Output:
+	// true
+	// true -32602
+}
+
+// History reads the kept log backwards or forwards, as far as this session may.
+func ExampleClient_History() {
+	ctx := context.Background()
+	fleet := trial.Start(1)
+	defer fleet.Close()
+	ann := dial(ctx, "ann", fleet.URLs()...)
+	defer ann.Close(ctx)
+	ann.Join(ctx, "lobby")
+	for i := range 5 {
+		ann.Send(ctx, "lobby", i)
+	}
+
+	limit := 2
+	past, err := ann.History(ctx, "lobby", wire.History{Limit: &limit})
+	if err != nil {
+		panic(err)
+	}
+	for _, e := range past.Events {
+		fmt.Printf("%d %s\n", e.Seq, e.Data)
+	}
+	fmt.Println("more:", past.More)
+	// Output:
+	// 5 3
+	// 6 4
+	// more: true
+}
+
+// Info tells how a room stands.
+func ExampleClient_Info() {
+	ctx := context.Background()
+	fleet := trial.Start(1)
+	defer fleet.Close()
+	ann := dial(ctx, "ann", fleet.URLs()...)
+	defer ann.Close(ctx)
+	ann.Join(ctx, "lobby")
+
+	info, err := ann.Info(ctx, "lobby")
+	if err != nil {
+		panic(err)
+	}
+	fmt.Println(info.Seq, len(info.Members), info.Members[0].User)
+	// Output: 1 1 ann
+}
+
+// Token is asked for whenever a token is needed: at hello, and well before the
+// old one expires.
+func ExampleOptions_token() {
+	ctx := context.Background()
+	fleet := trial.Start(1)
+	defer fleet.Close()
+	var asked atomic.Int32
+	c, err := client.Dial(ctx, client.Options{
+		URLs: fleet.URLs(),
+		Token: func(context.Context) (string, error) {
+			asked.Add(1)
+			return "dev:ann", nil // in real life: fetched from the backend that knows the user
+		},
+	})
+	if err != nil {
+		panic(err)
+	}
+	defer c.Close(ctx)
+	fmt.Println(c.Session().User, asked.Load())
+	// Output: ann 1
+}
