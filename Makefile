@@ -22,7 +22,7 @@ test: need-redis ## Run every test, the short form of the stories included
 	go test -race -shuffle=on -timeout 10m ./...
 
 story: need-redis ## Run the long stories: a fleet of processes, and faults
-	go test -race -timeout 30m -count=1 -run 'Story' ./e2e/... -story
+	go test -race -timeout 30m -count=1 -run 'Story' ./e2e -story
 
 fuzz: ## Fuzz every target for FUZZTIME (10s)
 	scripts/fuzz $(FUZZTIME)
