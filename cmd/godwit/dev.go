@@ -11,13 +11,13 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"sync"
 	"syscall"
 	"time"
 
-	"github.com/go-json-experiment/json"
 	"github.com/spf13/cobra"
 )
 
@@ -105,7 +105,7 @@ func (f *fleet) run(ctx context.Context, nodes int) (err error) {
 	}
 	vars := environment(f.env)
 	dev := vars["GODWIT_AUTH_SECRET"] == "" && vars["GODWIT_AUTH_SECRET_FILE"] == "" && vars["GODWIT_AUTH_JWKS"] == ""
-	var urls []string
+	var urls, kill []string
 	for i := range nodes {
 		listen := "127.0.0.1:0"
 		if p, err := freePort(devPort + i); err == nil {
@@ -114,9 +114,12 @@ func (f *fleet) run(ctx context.Context, nodes int) (err error) {
 		mark := "n" + strconv.Itoa(i+1)
 		env := append(append([]string(nil), f.env...),
 			"GODWIT_REDIS_URL=redis://127.0.0.1:"+strconv.Itoa(port), "GODWIT_NODE_ID="+mark,
-			"GODWIT_LISTEN="+listen, "GODWIT_ADMIN_LISTEN=127.0.0.1:0", "GODWIT_LOG_FORMAT=json")
+			"GODWIT_LISTEN="+listen, "GODWIT_ADMIN_LISTEN=127.0.0.1:0")
 		if dev {
 			env = append(env, "GODWIT_AUTH_DEV=true")
+		}
+		if vars["GODWIT_LOG_FORMAT"] == "" {
+			env = append(env, "GODWIT_LOG_FORMAT=text") // for eyes
 		}
 		p, err := f.start(mark, env, self, "serve")
 		if err != nil {
@@ -125,6 +128,7 @@ func (f *fleet) run(ctx context.Context, nodes int) (err error) {
 		select {
 		case addr := <-p.addr:
 			urls = append(urls, "ws://"+addr+"/v1/ws")
+			kill = append(kill, fmt.Sprintf("  kill -9 %d   # %s", p.cmd.Process.Pid, mark))
 		case <-p.done:
 			return fmt.Errorf("%s ended before it listened; its log says why", mark)
 		case <-time.After(devReady):
@@ -133,7 +137,8 @@ func (f *fleet) run(ctx context.Context, nodes int) (err error) {
 			return nil
 		}
 	}
-	for line := range strings.Lines(typeNext(urls, dev) + "\nCtrl-C ends them all.\n") {
+	for line := range strings.Lines(typeNext(urls, dev) + "\nEnd a node, and watch its clients go on at another:\n" +
+		strings.Join(kill, "\n") + "\n\nCtrl-C ends them all.\n") {
 		f.out.print("", strings.TrimSuffix(line, "\n"))
 	}
 	select {
@@ -195,11 +200,15 @@ func (f *fleet) start(mark string, env []string, name string, args ...string) (*
 	go func() {
 		defer close(p.done)
 		p.out.Wait()
-		_ = p.cmd.Wait() // how it ended stands in its log
+		_ = p.cmd.Wait() // the state says the same
+		f.out.print(mark, "ended: "+p.cmd.ProcessState.String())
 	}()
 	f.procs = append(f.procs, p)
 	return p, nil
 }
+
+// listening finds the address in the line of a node's log, text or JSON.
+var listening = regexp.MustCompile(`msg"?[=:]"?listening\b.*?\baddr"?[=:]"?([^ ",]+)`)
 
 // pass passes a process's lines on, and looks for the one that says where a
 // node listens.
@@ -207,12 +216,11 @@ func (f *fleet) pass(p *proc, r io.Reader) {
 	in := bufio.NewScanner(r)
 	in.Buffer(nil, devLogLine)
 	for in.Scan() {
-		var said struct {
-			Msg  string `json:"msg"`
-			Addr string `json:"addr"`
-		}
-		if json.Unmarshal(in.Bytes(), &said) == nil && said.Msg == "listening" {
-			p.addr <- said.Addr
+		if m := listening.FindSubmatch(in.Bytes()); m != nil {
+			select {
+			case p.addr <- string(m[1]):
+			default: // said before
+			}
 		}
 		f.out.print(p.mark, in.Text())
 	}

@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"os"
 	"os/signal"
+	"slices"
 	"sort"
 	"strings"
 	"sync"
@@ -246,7 +247,8 @@ func typeNext(urls []string, dev bool) string {
 	fmt.Fprintf(&b, `  {"jsonrpc":"2.0","id":1,"method":"hello","params":{"token":%q}}`+"\n\n", token)
 	fmt.Fprintf(&b, "Or let two terminals talk:\n")
 	for i, w := range who {
-		fmt.Fprintf(&b, "  %s chat --url %s %s --room lobby\n", binary(), urls[i%len(urls)], w)
+		at := i % len(urls) // the others are for when that one is gone
+		fmt.Fprintf(&b, "  %s chat --url %s %s --room lobby\n", binary(), strings.Join(slices.Concat(urls[at:], urls[:at]), ","), w)
 	}
 	return b.String()
 }
