@@ -51,7 +51,7 @@ func messages(ctx context.Context, c *client.Client, n int) {
 // Members of a room see its events in one order, whichever node they are on.
 func Example() {
 	ctx := context.Background()
-	fleet := trial.Start(2)
+	fleet := trial.Start(trial.Options{Nodes: 2})
 	defer fleet.Close()
 	ann := dial(ctx, "ann", fleet.Nodes[0].URL)
 	defer ann.Close(ctx)
@@ -78,7 +78,7 @@ func Example() {
 // meanwhile, and nobody saw it leave.
 func Example_resume() {
 	ctx := context.Background()
-	fleet := trial.Start(2)
+	fleet := trial.Start(trial.Options{Nodes: 2})
 	defer fleet.Close()
 	ann := dial(ctx, "ann", fleet.URLs()...) // the first one, while it lives
 	defer ann.Close(ctx)
@@ -100,7 +100,7 @@ func Example_resume() {
 // and repeated over any number of sockets until it is answered.
 func ExampleClient_Send() {
 	ctx := context.Background()
-	fleet := trial.Start(2)
+	fleet := trial.Start(trial.Options{Nodes: 2})
 	defer fleet.Close()
 	ann := dial(ctx, "ann", fleet.URLs()...)
 	defer ann.Close(ctx)
@@ -116,7 +116,7 @@ func ExampleClient_Send() {
 // An error of the server has a reason to act on.
 func ExampleIs() {
 	ctx := context.Background()
-	fleet := trial.Start(1)
+	fleet := trial.Start(trial.Options{})
 	defer fleet.Close()
 	ann := dial(ctx, "ann", fleet.URLs()...)
 	defer ann.Close(ctx)
@@ -134,7 +134,7 @@ func ExampleIs() {
 // History reads the kept log backwards or forwards, as far as this session may.
 func ExampleClient_History() {
 	ctx := context.Background()
-	fleet := trial.Start(1)
+	fleet := trial.Start(trial.Options{})
 	defer fleet.Close()
 	ann := dial(ctx, "ann", fleet.URLs()...)
 	defer ann.Close(ctx)
@@ -161,7 +161,7 @@ func ExampleClient_History() {
 // Info tells how a room stands.
 func ExampleClient_Info() {
 	ctx := context.Background()
-	fleet := trial.Start(1)
+	fleet := trial.Start(trial.Options{})
 	defer fleet.Close()
 	ann := dial(ctx, "ann", fleet.URLs()...)
 	defer ann.Close(ctx)
@@ -179,7 +179,7 @@ func ExampleClient_Info() {
 // old one expires.
 func ExampleOptions_token() {
 	ctx := context.Background()
-	fleet := trial.Start(1)
+	fleet := trial.Start(trial.Options{})
 	defer fleet.Close()
 	var asked atomic.Int32
 	c, err := client.Dial(ctx, client.Options{

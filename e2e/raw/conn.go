@@ -70,12 +70,23 @@ type Conn struct {
 	taken   int
 	closed  *Closed
 	pongs   [][]byte
+	mute    bool
 	gate    chan struct{} // the reader waits for it; nil: it reads
 }
 
 // Dial opens a websocket.
 func Dial(url string, header http.Header) (*Conn, error) {
-	conn, in, err := upgrade(url, header, 10*time.Second)
+	conn, err := connect(url)
+	if err != nil {
+		return nil, err
+	}
+	return Over(conn, url, header)
+}
+
+// Over opens a websocket on a connection that is there, as if the URL had been
+// dialled.
+func Over(conn net.Conn, url string, header http.Header) (*Conn, error) {
+	in, err := upgrade(conn, url, header)
 	if err != nil {
 		return nil, err
 	}
@@ -100,6 +111,15 @@ func (c *Conn) Halt() {
 	if c.gate == nil {
 		c.gate = make(chan struct{})
 	}
+}
+
+// Mute answers no more pings.
+func (c *Conn) Mute() { c.change(func() { c.mute = true }) }
+
+func (c *Conn) muted() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.mute
 }
 
 // window bounds what the kernel takes before it is read, in bytes. A failure
@@ -149,7 +169,9 @@ func (c *Conn) read() {
 			}
 			text = nil
 		case opPing:
-			c.Frame(opPong, payload)
+			if !c.muted() {
+				c.Frame(opPong, payload)
+			}
 		case opPong:
 			c.change(func() { c.pongs = append(c.pongs, payload) })
 		case opClose:
@@ -296,6 +318,19 @@ func (c *Conn) wait(ctx context.Context, found func() bool) error {
 			return context.Cause(ctx)
 		}
 	}
+}
+
+// Pong waits for the payload of the next pong.
+func (c *Conn) Pong(ctx context.Context) ([]byte, error) {
+	var payload []byte
+	err := c.wait(ctx, func() bool {
+		if len(c.pongs) == 0 {
+			return false
+		}
+		payload, c.pongs = c.pongs[0], c.pongs[1:]
+		return true
+	})
+	return payload, err
 }
 
 // Next waits for the next notice that was not taken yet.

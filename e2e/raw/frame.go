@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"strings"
 	"time"
 )
 
@@ -33,21 +34,24 @@ type Refused struct {
 // Error tells the status.
 func (r *Refused) Error() string { return fmt.Sprintf("upgrade refused: status %d", r.Status) }
 
-// upgrade dials and switches the connection to websocket.
-func upgrade(addr string, header http.Header, limit time.Duration) (net.Conn, *bufio.Reader, error) {
+// patience bounds the dial and the upgrade, each.
+const patience = 10 * time.Second
+
+// connect opens the connection that an address names.
+func connect(addr string) (net.Conn, error) {
 	u, err := url.Parse(addr)
 	if err != nil {
-		return nil, nil, fmt.Errorf("address %q: %w", addr, err)
+		return nil, fmt.Errorf("address %q: %w", addr, err)
 	}
-	conn, err := net.DialTimeout("tcp", u.Host, limit)
-	if err != nil {
-		return nil, nil, err
-	}
-	u.Scheme = "http"
-	req, err := http.NewRequest(http.MethodGet, u.String(), nil)
+	return net.DialTimeout("tcp", u.Host, patience)
+}
+
+// upgrade switches a connection to websocket.
+func upgrade(conn net.Conn, addr string, header http.Header) (*bufio.Reader, error) {
+	req, err := http.NewRequest(http.MethodGet, strings.Replace(addr, "ws", "http", 1), nil)
 	if err != nil {
 		conn.Close()
-		return nil, nil, err
+		return nil, err
 	}
 	key := make([]byte, 16)
 	rand.Read(key)
@@ -58,19 +62,19 @@ func upgrade(addr string, header http.Header, limit time.Duration) (net.Conn, *b
 	req.Header.Set("Upgrade", "websocket")
 	req.Header.Set("Sec-WebSocket-Version", "13")
 	req.Header.Set("Sec-WebSocket-Key", base64.StdEncoding.EncodeToString(key))
-	conn.SetDeadline(time.Now().Add(limit))
+	conn.SetDeadline(time.Now().Add(patience))
 	in := bufio.NewReader(conn)
 	resp, err := exchange(conn, in, req)
 	if err != nil {
 		conn.Close()
-		return nil, nil, fmt.Errorf("upgrade: %w", err)
+		return nil, fmt.Errorf("upgrade: %w", err)
 	}
 	if resp.StatusCode != http.StatusSwitchingProtocols {
 		conn.Close()
-		return nil, nil, &Refused{resp.StatusCode, resp.Header.Get("Retry-After")}
+		return nil, &Refused{resp.StatusCode, resp.Header.Get("Retry-After")}
 	}
 	conn.SetDeadline(time.Time{})
-	return conn, in, nil
+	return in, nil
 }
 
 func exchange(conn net.Conn, in *bufio.Reader, req *http.Request) (*http.Response, error) {

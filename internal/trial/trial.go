@@ -1,6 +1,8 @@
 // Package trial runs a small fleet of real nodes in this process, on one
-// embedded Redis, for examples and tests. It takes no *testing.T, so an example
-// can use it; what fails panics.
+// embedded Redis, for examples and tests. With Bubble there is no socket of the
+// kernel in it, so that it lives in a testing/synctest bubble, in virtual time.
+//
+// It takes no *testing.T, so an example can use it; what fails panics.
 package trial
 
 import (
@@ -8,56 +10,68 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"net/http"
+	"strings"
 	"sync"
 	"time"
 
 	"github.com/alicebob/miniredis/v2"
 
 	"godwit/handlers/socket"
+	"godwit/internal/pipe"
 	"godwit/server"
-	"godwit/server/auth"
 	"godwit/server/session"
 	"godwit/store"
 )
 
+// Options shape a fleet. The zero value is one node with the defaults of the
+// project, but a lease of a second.
+type Options struct {
+	Nodes int // 0 is 1
+	// Bubble replaces the network by internal/pipe.
+	Bubble bool
+	// Change is shown the settings of each node before it starts.
+	Change func(*Settings)
+}
+
+// Settings are those of one node.
+type Settings struct {
+	Store  store.Config
+	Server server.Config
+	Socket socket.Config
+}
+
 // Fleet is some nodes on one store.
 type Fleet struct {
 	Nodes []*Node
+	// Redis is the store's inside.
+	Redis *miniredis.Miniredis
 
-	mini *miniredis.Miniredis
+	opt  Options
 	stop chan struct{}
 	tick sync.WaitGroup
 }
 
-// Node is one node, at URL until it is cut.
-type Node struct {
-	URL string
-
-	store   *store.Store
-	web     *http.Server
-	sockets context.CancelFunc
-	life    context.CancelFunc
-	served  sync.WaitGroup // the handler of sockets, and HTTP
-	lived   sync.WaitGroup // the node
-
-	mu    sync.Mutex
-	conns []net.Conn // guarded by mu: all that were ever accepted
-	ended bool       // guarded by mu
+// Start runs nodes that accept dev tokens, and returns when all have joined.
+func Start(o Options) *Fleet {
+	f := &Fleet{Redis: miniredis.NewMiniRedis(), opt: o, stop: make(chan struct{})}
+	if o.Bubble {
+		c, err := f.Redis.Dial() // starts it without a listener
+		must(err)
+		c.Close()
+	} else {
+		must(f.Redis.Start())
+	}
+	f.tick.Go(func() { store.Tick(f.Redis, f.stop) })
+	for i := range max(1, o.Nodes) {
+		f.Nodes = append(f.Nodes, f.start(fmt.Sprintf("n%d", i+1)))
+	}
+	return f
 }
 
-// Start runs n nodes that accept dev tokens, and returns when all have joined.
-func Start(n int) *Fleet {
-	mini, err := miniredis.Run()
+func must(err error) {
 	if err != nil {
 		panic(err)
 	}
-	f := &Fleet{mini: mini, stop: make(chan struct{})}
-	f.tick.Go(func() { store.Tick(mini, f.stop) })
-	for i := range n {
-		f.Nodes = append(f.Nodes, start(fmt.Sprintf("n%d", i+1), mini.Addr()))
-	}
-	return f
 }
 
 // Close ends the nodes that are left, and the store.
@@ -67,7 +81,7 @@ func (f *Fleet) Close() {
 	}
 	close(f.stop)
 	f.tick.Wait()
-	f.mini.Close()
+	f.Redis.Close()
 }
 
 // URLs are the addresses of all nodes.
@@ -79,78 +93,45 @@ func (f *Fleet) URLs() []string {
 	return urls
 }
 
-func start(name, redis string) *Node {
-	st, err := store.Open(store.Config{URL: "redis://" + redis, Lease: time.Second})
-	if err != nil {
-		panic(err)
+// Dial is the network as a client of the fleet sees it.
+func (f *Fleet) Dial(ctx context.Context, network, addr string) (net.Conn, error) {
+	if !f.opt.Bubble {
+		return new(net.Dialer).DialContext(ctx, network, addr)
 	}
-	v, err := auth.New(auth.Config{Dev: true})
-	if err != nil {
-		panic(err)
+	for _, n := range f.Nodes {
+		if strings.HasPrefix(n.URL, "ws://"+addr+"/") {
+			return n.listener.(*pipe.Listener).Dial()
+		}
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		panic(err)
-	}
-	log := slog.New(slog.DiscardHandler)
-	core := server.New(server.Config{
-		Config: session.Config{
-			Node: store.Ref{Node: name}, FrameBytes: 64 << 10, MessageBytes: 32 << 10, Rooms: 256,
-			Rate: 1000, Burst: 1000, Ping: 20 * time.Second, Grace: 30 * time.Second,
+	return nil, &net.OpError{Op: "dial", Net: network, Err: fmt.Errorf("no node at %s", addr)}
+}
+
+// dialRedis is the network as a node sees it.
+func (f *Fleet) dialRedis(context.Context, string, string) (net.Conn, error) {
+	ours, theirs := pipe.New()
+	f.Redis.Server().ServeConn(theirs)
+	return ours, nil
+}
+
+func (f *Fleet) settings(name string) Settings {
+	s := Settings{
+		Store: store.Config{Lease: time.Second, Logger: slog.New(slog.DiscardHandler)},
+		Server: server.Config{
+			Config: session.Config{
+				Node: store.Ref{Node: name}, FrameBytes: 64 << 10, MessageBytes: 32 << 10, Rooms: 256,
+				Rate: 1000, Burst: 1000, Ping: 20 * time.Second, Grace: 30 * time.Second,
+			},
+			Lease: time.Second, DrainBudget: time.Second,
 		},
-		Lease: time.Second, DrainBudget: time.Second,
-	}, st, v, log)
-	ws := socket.New(socket.Config{
-		HelloTimeout: 10 * time.Second, Ping: 20 * time.Second, MaxFrame: 64 << 10, Outbox: 256 << 10,
-	}, core, log)
-	sockets, stopSockets := context.WithCancel(context.Background())
-	life, stopLife := context.WithCancel(context.Background())
-	n := &Node{
-		URL: "ws://" + l.Addr().String(), store: st, web: &http.Server{Handler: ws},
-		sockets: stopSockets, life: stopLife,
+		Socket: socket.Config{HelloTimeout: 10 * time.Second, Ping: 20 * time.Second, MaxFrame: 64 << 10, Outbox: 256 << 10},
 	}
-	n.lived.Go(func() { _ = core.Run(life) })
-	n.served.Go(func() { _ = ws.Run(sockets) })
-	n.served.Go(func() { _ = n.web.Serve(counted{l, n}) })
-	<-core.Joined()
-	return n
-}
-
-// Cut ends the node as its clients see a crash: every socket ends without a
-// word, and nobody listens any more.
-func (n *Node) Cut() {
-	n.mu.Lock()
-	again := n.ended
-	n.ended = true
-	conns := n.conns
-	n.mu.Unlock()
-	if again {
-		return
+	if f.opt.Bubble {
+		s.Store.Dial = f.dialRedis
+	} else {
+		s.Store.URL = "redis://" + f.Redis.Addr()
 	}
-	_ = n.web.Close() // the listener; what was hijacked follows
-	for _, c := range conns {
-		c.Close()
+	if f.opt.Change != nil {
+		f.opt.Change(&s)
 	}
-	n.sockets()
-	n.served.Wait()
-	n.life()
-	n.lived.Wait()
-	_ = n.store.Close()
-}
-
-// counted remembers what it accepts.
-type counted struct {
-	net.Listener
-	n *Node
-}
-
-func (l counted) Accept() (net.Conn, error) {
-	c, err := l.Listener.Accept()
-	if err != nil {
-		return nil, err
-	}
-	l.n.mu.Lock()
-	defer l.n.mu.Unlock()
-	l.n.conns = append(l.n.conns, c)
-	return c, nil
+	return s
 }

@@ -1,0 +1,99 @@
+package trial
+
+import (
+	"context"
+	"net"
+	"net/http"
+	"sync"
+
+	"godwit/handlers/socket"
+	"godwit/internal/pipe"
+	"godwit/server"
+	"godwit/server/auth"
+	"godwit/store"
+)
+
+// Node is one node, at URL until it is cut.
+type Node struct {
+	URL string
+	// Core and Sockets are the node's inside.
+	Core    *server.Node
+	Sockets *socket.Handler
+
+	listener net.Listener
+	store    *store.Store
+	web      *http.Server
+	deaf     context.CancelFunc // ends Sockets
+	dead     context.CancelFunc // ends Core
+	served   sync.WaitGroup     // the handler of sockets, and HTTP
+	lived    sync.WaitGroup     // the node
+
+	mu    sync.Mutex
+	conns []net.Conn // guarded by mu: all that were ever accepted
+	ended bool       // guarded by mu
+}
+
+func (f *Fleet) start(name string) *Node {
+	s := f.settings(name)
+	st, err := store.Open(s.Store)
+	must(err)
+	v, err := auth.New(auth.Config{Dev: true})
+	must(err)
+	n := &Node{store: st, Core: server.New(s.Server, st, v, s.Store.Logger)}
+	n.Sockets = socket.New(s.Socket, n.Core, s.Store.Logger)
+	if f.opt.Bubble {
+		n.listener, n.URL = pipe.Listen(), "ws://"+name+":80/"
+	} else {
+		n.listener, err = net.Listen("tcp", "127.0.0.1:0")
+		must(err)
+		n.URL = "ws://" + n.listener.Addr().String() + "/"
+	}
+	n.web = &http.Server{Handler: n.Sockets}
+	sockets, deaf := context.WithCancel(context.Background())
+	life, dead := context.WithCancel(context.Background())
+	n.deaf, n.dead = deaf, dead
+	n.lived.Go(func() { _ = n.Core.Run(life) })
+	n.served.Go(func() { _ = n.Sockets.Run(sockets) })
+	n.served.Go(func() { _ = n.web.Serve(counted{n.listener, n}) }) // until Cut
+	<-n.Core.Joined()
+	return n
+}
+
+// Cut ends the node as its clients see a crash: every socket ends without a
+// word, and nobody listens any more.
+func (n *Node) Cut() {
+	n.mu.Lock()
+	again := n.ended
+	n.ended = true
+	conns := n.conns
+	n.mu.Unlock()
+	if again {
+		return
+	}
+	_ = n.web.Close() // the listener; what was hijacked follows
+	for _, c := range conns {
+		c.Close()
+	}
+	n.deaf()
+	n.served.Wait()
+	n.dead()
+	n.lived.Wait()
+	_ = n.store.Close()
+}
+
+// counted remembers what it accepts.
+type counted struct {
+	net.Listener
+	n *Node
+}
+
+func (l counted) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	l.n.mu.Lock()
+	defer l.n.mu.Unlock()
+	l.n.conns = append(l.n.conns, c)
+	return c, nil
+}
