@@ -17,8 +17,10 @@ const (
 	gatherBytes = 64 << 10
 	// keepBuffer is the largest write buffer that is kept for reuse.
 	keepBuffer = 2 * gatherBytes
-	// stallAfter is how long a socket may take no byte before it is given up.
+	// stallAfter is how long a socket may take no byte before it is given up,
+	// looked at each stallStep.
 	stallAfter = 10 * time.Second
+	stallStep  = stallAfter / 8
 	// replayAhead is how much replay may wait unsent before its reader waits.
 	replayAhead = 64 << 10
 	// answersAhead is how much of answers may wait unsent before no further
@@ -258,14 +260,22 @@ func (o *outbox) frame(b []byte, it item) []byte {
 
 // push writes b, as long as the peer takes something now and then.
 func (o *outbox) push(b []byte) error {
-	for len(b) > 0 {
-		if err := o.conn.SetWriteDeadline(time.Now().Add(stallAfter)); err != nil {
+	for stalled := time.Duration(0); len(b) > 0; {
+		if err := o.conn.SetWriteDeadline(time.Now().Add(stallStep)); err != nil {
 			return err
 		}
 		n, err := o.conn.Write(b)
 		b = b[n:]
-		if err != nil && !(n > 0 && errors.Is(err, os.ErrDeadlineExceeded)) {
+		switch {
+		case err == nil:
+		case !errors.Is(err, os.ErrDeadlineExceeded):
 			return err
+		case n > 0:
+			stalled = 0
+		default:
+			if stalled += stallStep; stalled >= stallAfter {
+				return err
+			}
 		}
 	}
 	return nil
