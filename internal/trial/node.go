@@ -30,16 +30,19 @@ type Node struct {
 
 	mu    sync.Mutex
 	conns []net.Conn // guarded by mu: all that were ever accepted
+	redis []net.Conn // guarded by mu: all that were ever dialled, in a bubble
+	apart bool       // guarded by mu
 	ended bool       // guarded by mu
 }
 
 func (f *Fleet) start(name string) *Node {
-	s := f.settings(name)
+	n := &Node{}
+	s := f.settings(n, name)
 	st, err := store.Open(s.Store)
 	must(err)
 	v, err := auth.New(auth.Config{Dev: true})
 	must(err)
-	n := &Node{store: st, Core: server.New(s.Server, st, v, s.Store.Logger)}
+	n.store, n.Core = st, server.New(s.Server, st, v, s.Store.Logger)
 	n.Sockets = socket.New(s.Socket, n.Core, s.Store.Logger)
 	if f.opt.Bubble {
 		n.listener, n.URL = pipe.Listen(), "ws://"+name+":80/"
@@ -79,6 +82,24 @@ func (n *Node) Cut() {
 	n.dead()
 	n.lived.Wait()
 	_ = n.store.Close()
+}
+
+// Part takes the node's way to the store away, in a bubble; Join gives it back.
+func (n *Node) Part() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.apart = true
+	for _, c := range n.redis {
+		c.Close()
+	}
+	n.redis = nil
+}
+
+// Join ends Part.
+func (n *Node) Join() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.apart = false
 }
 
 // counted remembers what it accepts.

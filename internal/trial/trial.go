@@ -7,6 +7,7 @@ package trial
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -107,13 +108,19 @@ func (f *Fleet) Dial(ctx context.Context, network, addr string) (net.Conn, error
 }
 
 // dialRedis is the network as a node sees it.
-func (f *Fleet) dialRedis(context.Context, string, string) (net.Conn, error) {
+func (f *Fleet) dialRedis(n *Node) (net.Conn, error) {
 	ours, theirs := pipe.New()
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.apart {
+		return nil, &net.OpError{Op: "dial", Err: errors.New("no route to the store")}
+	}
+	n.redis = append(n.redis, ours)
 	f.Redis.Server().ServeConn(theirs)
 	return ours, nil
 }
 
-func (f *Fleet) settings(name string) Settings {
+func (f *Fleet) settings(n *Node, name string) Settings {
 	s := Settings{
 		Store: store.Config{Lease: time.Second, Logger: slog.New(slog.DiscardHandler)},
 		Server: server.Config{
@@ -126,7 +133,7 @@ func (f *Fleet) settings(name string) Settings {
 		Socket: socket.Config{HelloTimeout: 10 * time.Second, Ping: 20 * time.Second, MaxFrame: 64 << 10, Outbox: 256 << 10},
 	}
 	if f.opt.Bubble {
-		s.Store.Dial = f.dialRedis
+		s.Store.Dial = func(context.Context, string, string) (net.Conn, error) { return f.dialRedis(n) }
 	} else {
 		s.Store.URL = "redis://" + f.Redis.Addr()
 	}

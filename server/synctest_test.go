@@ -1,0 +1,176 @@
+package server_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"godwit/e2e/raw"
+	"godwit/internal/trial"
+	"godwit/wire"
+)
+
+// person is a session on plain frames, in virtual time.
+type person struct {
+	*raw.Conn
+	t       *testing.T
+	session wire.Session
+}
+
+func enter(t *testing.T, f *trial.Fleet, node int, user string) *person {
+	t.Helper()
+	p := &person{t: t, Conn: dial(t, f, node)}
+	if err := p.Call(t.Context(), "hello", wire.Hello{Token: "dev:" + user}, &p.session); err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+func dial(t *testing.T, f *trial.Fleet, node int) *raw.Conn {
+	t.Helper()
+	conn, err := f.Dial(t.Context(), "tcp", fmt.Sprintf("n%d:80", node))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := raw.Over(conn, f.Nodes[node-1].URL, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.Drop)
+	return c
+}
+
+func (p *person) join(room string) {
+	p.t.Helper()
+	if err := p.Call(p.t.Context(), "room.join", wire.Join{Room: room}, nil); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+func (p *person) say(text string, cseq uint64) error {
+	return p.Call(p.t.Context(), "room.send", wire.Send{Room: "lobby", Data: wire.Raw(`"` + text + `"`), CSeq: &cseq}, nil)
+}
+
+// sees expects the next notice, soon, to be that message or that kind.
+func (p *person) sees(want string) {
+	p.t.Helper()
+	ctx, cancel := context.WithTimeout(p.t.Context(), 10*time.Second)
+	defer cancel()
+	n, err := p.Next(ctx)
+	if err != nil || n.Event == nil || string(n.Event.Data) != `"`+want+`"` && string(n.Event.Kind) != want {
+		p.t.Fatalf("got %+v, %v, want %s", n, err, want)
+	}
+}
+
+func (p *person) seesNothing(d time.Duration) {
+	p.t.Helper()
+	ctx, cancel := context.WithTimeout(p.t.Context(), d)
+	defer cancel()
+	if n, err := p.Next(ctx); err == nil {
+		p.t.Fatalf("got %s %s", n.Method, n.Params)
+	}
+}
+
+func reason(err error) wire.Reason {
+	var e *wire.Error
+	errors.As(err, &e)
+	return e.Reason()
+}
+
+func fleet(t *testing.T, test func(t *testing.T, f *trial.Fleet)) {
+	synctest.Test(t, func(t *testing.T) {
+		f := trial.Start(trial.Options{Nodes: 2, Bubble: true})
+		defer f.Close()
+		time.Sleep(3 * time.Second) // the nodes' stores have been good for a lease
+		test(t, f)
+	})
+}
+
+func TestOutage_LongerThanTheGraceEndsNobodysSession(t *testing.T) {
+	fleet(t, func(t *testing.T, f *trial.Fleet) {
+		ann, bob := enter(t, f, 1, "ann"), enter(t, f, 2, "bob")
+		ann.join("lobby")
+		bob.join("lobby")
+		ann.sees("join")
+		f.Redis.SetError("LOADING not now")
+		for _, p := range []*person{ann, bob} {
+			asked := time.Now()
+			if err := p.say("lost?", 1); reason(err) != wire.Unavailable || time.Since(asked) > time.Second {
+				t.Errorf("a send answers %v after %s, want unavailable within 1s", err, time.Since(asked))
+			}
+		}
+		time.Sleep(time.Minute) // twice the grace
+		f.Redis.SetError("")
+		ann.seesNothing(time.Minute)
+		bob.seesNothing(time.Second)
+		if err := ann.say("back", 1); err != nil {
+			t.Fatal(err)
+		}
+		bob.sees("back")
+	})
+}
+
+func TestPart_ANodeThatComesBackInTheGraceKeepsItsSessions(t *testing.T) {
+	fleet(t, func(t *testing.T, f *trial.Fleet) {
+		ann, bob := enter(t, f, 1, "ann"), enter(t, f, 2, "bob")
+		ann.join("lobby")
+		bob.join("lobby")
+		ann.sees("join")
+		f.Nodes[0].Part()
+		if err := bob.say("while apart", 1); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(10 * time.Second) // the other node has swept: ann's session is detached
+		if !f.Nodes[0].Core.State().JoinedOnce || f.Nodes[0].Core.State().Joined {
+			t.Errorf("state %+v, want fenced", f.Nodes[0].Core.State())
+		}
+		if err := ann.say("fenced", 1); reason(err) != wire.Unavailable {
+			t.Errorf("a send at a fenced node answers %v, want unavailable", err)
+		}
+		f.Nodes[0].Join()
+		ann.sees("while apart")
+		bob.seesNothing(time.Minute) // past the grace
+		if err := ann.say("kept", 1); err != nil {
+			t.Fatal(err)
+		}
+		bob.sees("kept")
+	})
+}
+
+func TestPart_ANodeThatComesBackTooLateClosesWhatIsGone(t *testing.T) {
+	fleet(t, func(t *testing.T, f *trial.Fleet) {
+		ann, bob, eve := enter(t, f, 1, "ann"), enter(t, f, 2, "bob"), enter(t, f, 1, "eve")
+		bob.join("lobby")
+		ann.join("lobby")
+		bob.sees("join")
+		f.Nodes[0].Part()
+		time.Sleep(5 * time.Second)
+		again := dial(t, f, 2) // eve goes on elsewhere, in time
+		if err := again.Call(t.Context(), "resume", wire.Resume{Session: eve.session.Session, Secret: eve.session.Secret}, nil); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute)
+		bob.sees("leave")
+		bob.seesNothing(time.Minute) // once
+		if ann.Closed() != nil || eve.Closed() != nil {
+			t.Fatalf("a fenced node closed its sockets: %v, %v", ann.Closed(), eve.Closed())
+		}
+		f.Nodes[0].Join()
+		for _, c := range []struct {
+			who  *person
+			code wire.CloseCode
+		}{{ann, wire.CloseSessionGone}, {eve, wire.CloseReplaced}} {
+			end, err := c.who.End(t.Context())
+			if err != nil || end.Code != c.code {
+				t.Errorf("closed %v %v, want %s", end, err, c.code)
+			}
+		}
+		if again.Closed() != nil {
+			t.Errorf("the session's newer socket: %v", again.Closed())
+		}
+		bob.seesNothing(time.Minute)
+	})
+}
