@@ -113,6 +113,48 @@ func TestOutage_LongerThanTheGraceEndsNobodysSession(t *testing.T) {
 	})
 }
 
+func TestOutage_WhoCouldNotResumeMeanwhileHasALeaseOfTimeForIt(t *testing.T) {
+	fleet(t, func(t *testing.T, f *trial.Fleet) {
+		ann, bob := enter(t, f, 1, "ann"), enter(t, f, 2, "bob")
+		bob.join("lobby")
+		ann.join("lobby")
+		bob.sees("join")
+		ann.Drop()
+		synctest.Wait()
+		time.Sleep(time.Second) // the session is detached
+		f.Redis.SetError("LOADING not now")
+		time.Sleep(time.Minute) // its grace ends meanwhile
+		f.Redis.SetError("")
+		time.Sleep(900 * time.Millisecond) // more than a sweep's round, less than a lease
+		again := dial(t, f, 2)
+		if err := again.Call(t.Context(), "resume", wire.Resume{Session: ann.session.Session, Secret: ann.session.Secret}, nil); err != nil {
+			t.Errorf("a resume right after the outage answers %v", err)
+		}
+		bob.seesNothing(time.Minute)
+	})
+}
+
+func TestLease_ANodeIsFencedBeforeItEnds(t *testing.T) {
+	fleet(t, func(t *testing.T, f *trial.Fleet) {
+		n := f.Nodes[0]
+		joined := func() bool { return n.Core.State().Joined }
+		n.Part()
+		time.Sleep(550 * time.Millisecond) // renewed a third of a lease ago at most
+		if !joined() {
+			t.Error("fenced while the lease stands")
+		}
+		time.Sleep(360 * time.Millisecond) // the lease has 90 ms left, or less
+		if joined() {
+			t.Error("not fenced although the lease may end at any moment")
+		}
+		n.Join()
+		time.Sleep(time.Second)
+		if !joined() {
+			t.Error("still fenced after a second with the store")
+		}
+	})
+}
+
 func TestPart_ANodeThatComesBackInTheGraceKeepsItsSessions(t *testing.T) {
 	fleet(t, func(t *testing.T, f *trial.Fleet) {
 		ann, bob := enter(t, f, 1, "ann"), enter(t, f, 2, "bob")

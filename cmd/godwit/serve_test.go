@@ -1,0 +1,207 @@
+package main
+
+import (
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"godwit/client"
+	"godwit/internal/redistest"
+	"godwit/wire"
+)
+
+// probe is what a node answers to its probes.
+func probe(t *testing.T, url string) (int, string) {
+	t.Helper()
+	web := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: patience}
+	resp, err := web.Get(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resp.StatusCode, string(body)
+}
+
+// ready waits until a node is: it listens before it has joined the fleet.
+func ready(t *testing.T, admin string) {
+	t.Helper()
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	late := time.After(patience)
+	for {
+		status, body := probe(t, admin+"/readyz")
+		if status == http.StatusOK {
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-late:
+			t.Fatalf("readyz answers %d %q for %s, want 200", status, body, patience)
+		}
+	}
+}
+
+func TestServe_SaysWhereItListensAndIsReady(t *testing.T) {
+	n := serveInside(t, "GODWIT_NODE_ID=blue", "GODWIT_REVISION=r7", "GODWIT_GRACES=1s")
+	for _, path := range []string{"/livez", "/readyz", "/startupz"} {
+		if status, body := probe(t, n.admin+path); status != http.StatusOK {
+			t.Errorf("%s answers %d %q, want 200", path, status, body)
+		}
+	}
+	if status, _ := probe(t, "http"+strings.TrimSuffix(strings.TrimPrefix(n.url, "ws"), "v1/ws")+"readyz"); status != http.StatusNotFound {
+		t.Errorf("the public listener answers probes (%d)", status)
+	}
+	n.await(`"msg":"listening","node":"blue","addr":.*"revision":"r7"`)
+	n.await(`"level":"WARN".*unknown setting.*GODWIT_GRACES`)
+	n.await(`"level":"WARN".*dev tokens are accepted`)
+	n.await(`"level":"WARN".*embedded store`)
+	n.out.await(`"method":"hello","params":\{"token":"dev:ann"\}`) // what to type next
+	n.out.await(`chat --url ` + n.url + ` --user bob --room lobby`)
+}
+
+func TestServe_DrainsWhenItIsToldToStop(t *testing.T) {
+	n := serveInside(t)
+	lost := make(chan client.Disconnected, 16)
+	c, err := login(t, n.url, "dev:ann", func(o *client.Options) {
+		o.OnState = func(s client.State) {
+			if d, ok := s.(client.Disconnected); ok && d.Code != 0 {
+				lost <- d
+			}
+		}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Join(t.Context(), "lobby"); err != nil {
+		t.Fatal(err)
+	}
+	if code := n.end(); code != 0 {
+		t.Errorf("exit %d, want 0", code)
+	}
+	select {
+	case d := <-lost:
+		if d.Code != wire.CloseRestart {
+			t.Errorf("the client's socket ended with %d, want %d", d.Code, wire.CloseRestart)
+		}
+	case <-time.After(patience):
+		t.Error("the client was not told that the node goes")
+	}
+	n.await(`"msg":"drained".*"sessions":1`)
+	n.await(`"msg":"stopped"`)
+}
+
+func TestServe_ASignalDrainsItAndTheExitIs0(t *testing.T) {
+	for _, c := range []struct {
+		signal syscall.Signal
+		args   []string
+	}{
+		{syscall.SIGTERM, []string{"serve"}},
+		{syscall.SIGINT, nil}, // serve is the default
+	} {
+		t.Run(c.signal.String(), func(t *testing.T) {
+			p := launch(t, local(), c.args...)
+			url, admin := p.node()
+			ready(t, admin)
+			if _, err := login(t, url, "dev:ann"); err != nil {
+				t.Fatal(err)
+			}
+			p.signal(c.signal)
+			if code := p.exit(); code != 0 {
+				t.Errorf("exit %d, want 0", code)
+			}
+			p.await(`"msg":"drained".*"sessions":1`)
+		})
+	}
+}
+
+func TestServe_ASecondSignalEndsItAtOnce(t *testing.T) {
+	redis := redistest.Start(t)
+	p := launch(t, local("GODWIT_REDIS_URL="+redis.URL(), "GODWIT_AUTH_DEV=true", "GODWIT_LEASE=1m"), "serve")
+	url, admin := p.node()
+	ready(t, admin)
+	c, err := login(t, url, "dev:ann")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Join(t.Context(), "lobby"); err != nil {
+		t.Fatal(err)
+	}
+	redis.Stop() // the drain cannot end: the session's state cannot be written
+	p.signal(syscall.SIGTERM)
+	p.await(`"msg":"draining"`)
+	// A signal may be early, while the first is still being taken: then the next
+	// one ends it.
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	late := time.After(5 * time.Second)
+	for ended := false; !ended; {
+		_ = p.cmd.Process.Signal(syscall.SIGTERM) // it may have ended
+		select {
+		case <-p.done:
+			ended = true
+		case <-tick.C:
+		case <-late:
+			t.Fatal("still there, after 5 s of signals")
+		}
+	}
+	if s := p.cmd.ProcessState.Sys().(syscall.WaitStatus); !s.Signaled() || s.Signal() != syscall.SIGTERM {
+		t.Errorf("ended with %v, want by the signal", p.cmd.ProcessState)
+	}
+	if strings.Contains(p.String(), `"msg":"stopped"`) {
+		t.Errorf("it said that it had stopped:\n%s", p)
+	}
+}
+
+func TestServe_AListenerThatIsTakenIsNamed(t *testing.T) {
+	n := serveInside(t)
+	taken := strings.TrimSuffix(strings.TrimPrefix(n.url, "ws://"), "/v1/ws")
+	for _, name := range []string{"GODWIT_LISTEN", "GODWIT_ADMIN_LISTEN"} {
+		code, _, errs := once(local(name+"="+taken), "serve")
+		if code != 1 || !strings.Contains(errs, "godwit: "+name+": ") {
+			t.Errorf("%s is taken: exit %d, said:\n%s\nwant exit 1 and the setting's name", name, code, errs)
+		}
+	}
+}
+
+func TestServe_NoSecretIsEverEchoed(t *testing.T) {
+	const secret = "hunter2-hunter2-hunter2"
+	file := filepath.Join(t.TempDir(), "secret")
+	if err := os.WriteFile(file, []byte("http://"+secret), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for name, env := range map[string][]string{
+		"with a wrong setting beside it": {"GODWIT_AUTH_SECRET=" + secret, "GODWIT_ADMIN_TOKEN=" + secret, "GODWIT_GRACE=soon"},
+		"in a URL of another scheme":     {"GODWIT_REDIS_URL=http://:" + secret + "@h:1"},
+		"in a URL that is none":          {"GODWIT_REDIS_URL=redis://:" + secret + "@[::1"},
+		"in a URL with a wrong database": {"GODWIT_REDIS_URL=redis://:" + secret + "@h:1/x", "GODWIT_AUTH_DEV=true"},
+		"in a URL with a wrong port":     {"GODWIT_REDIS_URL=redis://:" + secret + "@h:port", "GODWIT_AUTH_DEV=true"},
+		"in a URL from a file":           {"GODWIT_REDIS_URL_FILE=" + file},
+		"twice":                          {"GODWIT_AUTH_SECRET=" + secret, "GODWIT_AUTH_SECRET_FILE=" + file},
+	} {
+		code, out, errs := once(local(env...), "serve")
+		if code != 2 || strings.Contains(out+errs, "hunter2") || !strings.HasPrefix(errs, "godwit: ") {
+			t.Errorf("a secret %s: exit %d, said:\n%s%s\nwant exit 2, an error and not the secret", name, code, out, errs)
+		}
+	}
+}
+
+func TestServe_NoSecretIsInTheLog(t *testing.T) {
+	const secret = "hunter2-hunter2-hunter2"
+	n := serveInside(t, "GODWIT_AUTH_SECRET="+secret, "GODWIT_ADMIN_TOKEN="+secret, "GODWIT_LOG_LEVEL=debug")
+	if _, err := login(t, n.url, "dev:ann"); !client.Is(err, wire.Unauthorized) {
+		t.Errorf("a dev token, with a key set: %v, want unauthorized", err)
+	}
+	n.end()
+	if strings.Contains(n.String()+n.out.String(), "hunter2") {
+		t.Errorf("the secret is in:\n%s%s", n, n.out)
+	}
+}
