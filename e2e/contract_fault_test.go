@@ -9,6 +9,7 @@ import (
 
 	"github.com/go-json-experiment/json"
 
+	"godwit/e2e/fault"
 	"godwit/e2e/fleet"
 	"godwit/e2e/raw"
 	"godwit/wire"
@@ -71,6 +72,31 @@ func TestOrder_IsTheSameAtAllNodes(t *testing.T) {
 		if n != each {
 			t.Errorf("the log has %d of %d messages of user%d in order", n, each, j)
 		}
+	}
+}
+
+func TestLostMessage_EvenTheLastOneComesWithinTwoSeconds(t *testing.T) {
+	f := fleet.Start(t, fleet.Options{Nodes: 2, Proxied: true})
+	ann, bob := enter(t, f.Nodes[0], "ann"), enter(t, f.Nodes[1], "bob")
+	ann.join("lobby")
+	bob.join("lobby")
+	ann.seesKind(wire.KindJoin, "", bob)
+	bob.hearsNothing(1500 * time.Millisecond) // until the joins' head has been said again
+	before := f.Proxies[1].Counts().Lost
+	f.Proxies[1].Set(fault.Spoil{Channel: fault.Rooms, LoseOneIn: 1})
+	ann.say("lobby", "lost on its way to bob's node", 1)
+	sent := time.Now()
+	fleet.Eventually(t, fleet.Patience, "the proxy loses it", func() error {
+		if n := f.Proxies[1].Counts().Lost - before; n != 1 {
+			return fmt.Errorf("lost %d messages", n)
+		}
+		return nil
+	})
+	f.Proxies[1].Set(fault.Spoil{})
+	bob.sees("lost on its way to bob's node")
+	// The contract's two seconds, and what a busy machine may add.
+	if took := time.Since(sent); took > 4*time.Second {
+		t.Errorf("it came after %s, want 2s", took)
 	}
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"io"
 	"net/http"
 	"os"
@@ -34,18 +35,29 @@ func probe(t *testing.T, url string) (int, string) {
 // ready waits until a node is: it listens before it has joined the fleet.
 func ready(t *testing.T, admin string) {
 	t.Helper()
+	eventually(t, func() error {
+		if status, body := probe(t, admin+"/readyz"); status != http.StatusOK {
+			return fmt.Errorf("readyz answers %d %q, want 200", status, body)
+		}
+		return nil
+	})
+}
+
+// eventually waits until check, of what nothing announces, answers nil.
+func eventually(t *testing.T, check func() error) {
+	t.Helper()
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
 	late := time.After(patience)
 	for {
-		status, body := probe(t, admin+"/readyz")
-		if status == http.StatusOK {
+		err := check()
+		if err == nil {
 			return
 		}
 		select {
 		case <-tick.C:
 		case <-late:
-			t.Fatalf("readyz answers %d %q for %s, want 200", status, body, patience)
+			t.Fatalf("after %s: %v", patience, err)
 		}
 	}
 }

@@ -1,0 +1,129 @@
+package main
+
+import (
+	"strings"
+	"syscall"
+	"testing"
+
+	"godwit/internal/redistest"
+)
+
+// startNode starts a node as a process, in the fleet of a Redis.
+func startNode(t *testing.T, redis *redistest.Server, name string) (p *program, url string) {
+	t.Helper()
+	p = launch(t, local("GODWIT_REDIS_URL="+redis.URL(), "GODWIT_AUTH_DEV=true", "GODWIT_NODE_ID="+name), "serve")
+	url, admin := p.node()
+	ready(t, admin)
+	return p, url
+}
+
+func TestChat_GoesOnAtAnotherNodeWhenItsOwnIsKilled(t *testing.T) {
+	redis := redistest.Start(t)
+	n1, url1 := startNode(t, redis, "n1")
+	_, url2 := startNode(t, redis, "n2")
+	ann := launch(t, nil, "chat", "--url", url1+","+url2, "--user", "ann", "--room", "lobby")
+	ann.await(`^-- in lobby at node n1, with ann; type a line`)
+	bob := launch(t, nil, "chat", "--url", url2, "--user", "bob") // the lobby is the default
+	bob.await(`^-- in lobby at node n2, with (ann, bob|bob, ann);`)
+	ann.await(`^\[2\] -- bob joined$`)
+
+	ann.enter("hello")
+	ann.await(`^\[3\] you: hello$`)
+	bob.await(`^\[3\] ann: hello$`)
+	bob.enter("  ") // nothing to say
+	bob.enter("hi ann")
+	ann.await(`^\[4\] bob: hi ann$`)
+
+	n1.signal(syscall.SIGKILL)
+	bob.enter("did you get this?")
+	ann.await(`^-- connection lost \(.+\), resuming in \d`)
+	ann.await(`^-- resumed at node n2$`)
+	ann.await(`^\[5\] bob: did you get this\?(  \(replayed\))?$`) // or it came after the resume
+	ann.enter("every word")
+	bob.await(`^\[6\] ann: every word$`) // and nobody left between 5 and 6
+
+	ann.in.Close()
+	if code := ann.exit(); code != 0 {
+		t.Errorf("at the end of its input a chat exits %d, want 0", code)
+	}
+	bob.await(`^\[7\] -- ann left \(left\)$`)
+	bob.signal(syscall.SIGINT)
+	if code := bob.exit(); code != 0 {
+		t.Errorf("at Ctrl-C a chat exits %d, want 0", code)
+	}
+}
+
+func TestChat_WhatWasMissedIsMarked(t *testing.T) {
+	redis := redistest.Start(t)
+	n1, url1 := startNode(t, redis, "n1")
+	_, url2 := startNode(t, redis, "n2")
+	ann := launch(t, nil, "chat", "--url", url1+","+url2, "--user", "ann")
+	ann.await(`at node n1`)
+	bob := launch(t, nil, "chat", "--url", url2, "--user", "bob")
+	ann.await(`bob joined`)
+	ann.signal(syscall.SIGSTOP) // it cannot resume before bob has spoken
+	n1.signal(syscall.SIGKILL)
+	n1.exit()
+	bob.enter("are you there?")
+	bob.await(`^\[3\] you: are you there\?$`)
+	ann.signal(syscall.SIGCONT)
+	ann.await(`^\[3\] bob: are you there\?  \(replayed\)$`)
+	bob.enter("good")
+	ann.await(`^\[4\] bob: good$`)
+}
+
+func TestChat_LogsInAsTheNodeWants(t *testing.T) {
+	n := serveInside(t, "GODWIT_AUTH_SECRET="+key)
+	_, token, _ := once(nil, "token", "--user", "ann", "--secret", key)
+	for _, c := range []struct {
+		args []string
+		code int
+		want string
+	}{
+		{[]string{"--user", "ann", "--secret", key}, 0, "-- in lobby at node"},
+		{[]string{"--token", strings.TrimSpace(token)}, 0, "-- in lobby at node"},
+		{[]string{"--user", "ann"}, 1, "the node accepts no dev tokens, or not this one: log in with --token or --secret"},
+		{[]string{"--user", "ann", "--secret", "another key"}, 1, "--secret"},
+		{nil, 2, "who are you? give --user, or --token"},
+		{[]string{"--user", "ann", "--url", "http://x"}, 1, "ws://"},
+		{[]string{"--user", "ann", "--secret", key, "--room", "a\nb"}, 1, "join a"},
+	} {
+		p := launch(t, nil, append([]string{"chat", "--url", n.url}, c.args...)...)
+		p.in.Close()
+		if code := p.exit(); code != c.code || !strings.Contains(p.String(), c.want) {
+			t.Errorf("chat %q: exit %d, said:\n%s\nwant exit %d and %q", c.args, code, p, c.code, c.want)
+		}
+	}
+}
+
+func TestChat_WhatWasTypedIsSentBeforeItLeaves(t *testing.T) {
+	n := serveInside(t)
+	bob := launch(t, nil, "chat", "--url", n.url, "--user", "bob")
+	bob.await(`^-- in lobby`)
+	ann := launch(t, nil, "chat", "--url", n.url, "--user", "ann")
+	ann.enter("one")
+	ann.enter("two")
+	ann.in.Close()
+	if code := ann.exit(); code != 0 {
+		t.Errorf("exit %d, want 0", code)
+	}
+	bob.await(`^\[3\] ann: one$`)
+	bob.await(`^\[4\] ann: two$`)
+	bob.await(`^\[5\] -- ann left \(left\)$`)
+}
+
+func TestChat_NothingThatATerminalObeysIsShown(t *testing.T) {
+	for _, c := range []struct{ data, want string }{
+		{`"hello"`, "hello"},
+		{`"grüße, 世界"`, "grüße, 世界"},
+		{`{"x": 1}`, `{"x": 1}`},
+		{`"\u001b[2Jgone"`, "\uFFFD[2Jgone"},
+		{`"a\r\nb\u0007"`, "a\uFFFD\uFFFDb\uFFFD"},
+		{`"\u009b31m\u007f"`, "\uFFFD31m\uFFFD"},
+		{"{\n\t\"x\": 1\n}", "{\uFFFD\uFFFD\"x\": 1\uFFFD}"},
+	} {
+		if got := text([]byte(c.data)); got != c.want {
+			t.Errorf("%s is shown as %q, want %q", c.data, got, c.want)
+		}
+	}
+}

@@ -1,0 +1,185 @@
+package main
+
+import (
+	"errors"
+	"net"
+	"os"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+
+	"godwit/wire"
+)
+
+// gone says whether no process has that id.
+func gone(t *testing.T, pid string) bool {
+	t.Helper()
+	n, err := strconv.Atoi(pid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return errors.Is(syscall.Kill(n, 0), syscall.ESRCH)
+}
+
+// children are the process ids of a dev fleet, redis-server's first.
+func children(p *program, nodes int) []string {
+	p.t.Helper()
+	pids := p.await(`^redis\| .*\bpid=(\d+), just started`)
+	for i := range nodes {
+		pids = append(pids, p.await(`kill -9 (\d+)   # n`+strconv.Itoa(i+1)+`$`)...)
+	}
+	return pids
+}
+
+func TestDev_IsAFleetThatEndsAsOne(t *testing.T) {
+	for _, signal := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM} {
+		t.Run(signal.String(), func(t *testing.T) {
+			p := launch(t, nil, "dev", "--nodes", "3")
+			urls := strings.Fields(p.await(`^ *\| Listening on (ws://\S+ ws://\S+ ws://\S+)$`)[0])
+			p.await(`chat --url ` + strings.Join(urls, ",") + ` --user ann --room lobby`)
+			pids := children(p, 3)
+			for i, url := range urls {
+				name := "n" + strconv.Itoa(i+1)
+				addr := strings.TrimSuffix(strings.TrimPrefix(url, "ws://"), "/v1/ws")
+				p.await(`^` + name + `   \| .*\bmsg=listening .*\baddr=` + addr + ` `)
+				host, _, err := net.SplitHostPort(addr)
+				if err != nil || host != "127.0.0.1" {
+					t.Errorf("%s listens on %s (%v), want the loopback", name, addr, err)
+				}
+				c, err := login(t, url, "dev:u"+name)
+				if err != nil {
+					t.Fatalf("%s: %v", name, err)
+				}
+				if got := c.Session().Node; got != name {
+					t.Errorf("at %s is the node %s, want %s", url, got, name)
+				}
+				joined, err := c.Join(t.Context(), "lobby")
+				if err != nil || len(joined.Members) != i+1 {
+					t.Errorf("joined at %s: %v, members %v; want %d of them", name, err, joined.Members, i+1)
+				}
+			}
+			for _, pid := range pids {
+				if gone(t, pid) {
+					t.Errorf("no process %s, though the fleet runs", pid)
+				}
+			}
+			p.signal(signal)
+			if code := p.exit(); code != 0 {
+				t.Errorf("exit %d, want 0", code)
+			}
+			for _, pid := range pids {
+				if !gone(t, pid) {
+					t.Errorf("process %s is left", pid)
+				}
+			}
+			for i := range urls {
+				p.await(`^n` + strconv.Itoa(i+1) + `   \| .*\bmsg=drained sessions=1\b`)
+				p.await(`^n` + strconv.Itoa(i+1) + `   \| ended: exit status 0$`)
+			}
+			p.await(`^redis\| ended: exit status 0$`)
+		})
+	}
+}
+
+func TestDev_GoesOnWithoutANodeThatIsKilled(t *testing.T) {
+	p := launch(t, nil, "dev", "--nodes", "2")
+	urls := strings.Fields(p.await(`Listening on (.*)$`)[0])
+	pids := children(p, 2)
+	n1, err := strconv.Atoi(pids[1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Kill(n1, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	p.await(`^n1   \| ended: signal: killed$`)
+	if _, err := login(t, urls[1], "dev:ann"); err != nil {
+		t.Errorf("the other node: %v", err)
+	}
+	p.signal(syscall.SIGINT)
+	if code := p.exit(); code != 0 {
+		t.Errorf("exit %d, want 0", code)
+	}
+}
+
+func TestDev_IsItselfKilledAndLeavesNobody(t *testing.T) {
+	if tied().Pdeathsig == 0 {
+		t.Fatal("a child is not tied to this process")
+	}
+	p := launch(t, nil, "dev", "--nodes", "1")
+	pids := children(p, 1)
+	p.signal(syscall.SIGKILL)
+	p.exit()
+	// They are somebody else's children now: nobody tells us of their end.
+	eventually(t, func() error {
+		for _, pid := range pids {
+			if !gone(t, pid) {
+				return errors.New("process " + pid + " is left")
+			}
+		}
+		return nil
+	})
+}
+
+func TestDev_GivesItsNodesTheSettingsOfWhoStartsIt(t *testing.T) {
+	p := launch(t, []string{"GODWIT_AUTH_SECRET=" + key, "GODWIT_LOG_FORMAT=json"}, "dev", "--nodes", "1")
+	url := p.await(`Listening on (\S+)$`)[0]
+	p.await(`^n1   \| \{.*"msg":"listening"`)
+	p.await(`chat --url ` + url + ` --token <JWT of ann>`)
+	if _, err := login(t, url, "dev:ann"); !errors.As(err, new(*wire.Error)) {
+		t.Errorf("a dev token, with a key set: %v, want unauthorized", err)
+	}
+	_, token, _ := once(nil, "token", "--user", "ann", "--secret", key)
+	if _, err := login(t, url, strings.TrimSpace(token)); err != nil {
+		t.Error(err)
+	}
+	p.signal(syscall.SIGINT)
+	p.exit()
+	if strings.Contains(p.String(), key) {
+		t.Errorf("the key is in:\n%s", p)
+	}
+}
+
+func TestDev_SaysWhyItCannotRun(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		env  []string
+		args []string
+		code int
+		want []string
+	}{
+		{"no redis-server", []string{"PATH=" + t.TempDir()}, nil, 2, []string{"redis-server is not installed; type: sudo apt-get install redis-server"}},
+		{"no nodes", nil, []string{"--nodes", "0"}, 2, []string{"--nodes: expected 1 to 16"}},
+		{"too many nodes", nil, []string{"--nodes", "17"}, 2, []string{"--nodes: expected 1 to 16"}},
+		{"wrong settings", []string{"GODWIT_GRACE=soon"}, nil, 1, []string{
+			"n1   | GODWIT_GRACE: expected a duration", "n1 ended before it listened; its log says why", "redis| ended: exit status 0",
+		}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			p := launch(t, c.env, append([]string{"dev"}, c.args...)...)
+			if code := p.exit(); code != c.code {
+				t.Errorf("exit %d, want %d", code, c.code)
+			}
+			for _, want := range c.want {
+				if !strings.Contains(p.String(), want) {
+					t.Errorf("%q is not in:\n%s", want, p)
+				}
+			}
+		})
+	}
+}
+
+func TestDev_LeavesNoFile(t *testing.T) {
+	dir := t.TempDir()
+	p := launch(t, []string{"TMPDIR=" + dir}, "dev", "--nodes", "1")
+	children(p, 1)
+	if left, err := os.ReadDir(dir); err != nil || len(left) != 1 {
+		t.Errorf("while it runs: %v, %v; want the directory of redis", left, err)
+	}
+	p.signal(syscall.SIGINT)
+	p.exit()
+	if left, err := os.ReadDir(dir); err != nil || len(left) != 0 {
+		t.Errorf("left behind: %v, %v; want nothing", left, err)
+	}
+}
