@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"errors"
 	"hash/crc32"
 	"time"
 
@@ -26,6 +27,7 @@ const (
 type lane struct {
 	store *Store
 	queue chan *write
+	ended chan struct{} // closed by run when it takes no more
 }
 
 // write is one call in a lane. done is called once, from the lane.
@@ -36,7 +38,7 @@ type write struct {
 }
 
 func newLane(s *Store) *lane {
-	return &lane{store: s, queue: make(chan *write, laneQueue)}
+	return &lane{store: s, queue: make(chan *write, laneQueue), ended: make(chan struct{})}
 }
 
 func (s *Store) lane(room string) *lane {
@@ -61,7 +63,14 @@ func (l *lane) submit(ctx context.Context, w *write) {
 			w.done(nil, unavailable("queue "+w.script.name, context.Cause(ctx)))
 		}
 	}
+	select {
+	case <-l.ended: // maybe after the last look at the queue
+		l.refuse(errEnded)
+	default:
+	}
 }
+
+var errEnded = errors.New("the store has ended")
 
 // do submits a call and waits for its answer; the caller reads the verdict.
 func (l *lane) do(ctx context.Context, c call) (answer, error) {
@@ -81,6 +90,7 @@ func (l *lane) run(ctx context.Context) {
 	for {
 		select {
 		case <-ctx.Done():
+			close(l.ended)
 			l.refuse(context.Cause(ctx))
 			return
 		case w := <-l.queue:
@@ -146,8 +156,8 @@ func (l *lane) refuse(cause error) {
 	}
 }
 
-// Run works the lanes until ctx ends. After it has returned, writes to rooms
-// are not answered, so whoever writes must be stopped first.
+// Run works the lanes until ctx ends. After that, writes to rooms answer
+// ErrUnavailable. Run it once.
 func (s *Store) Run(ctx context.Context) error {
 	done := make(chan struct{})
 	for _, l := range s.lanes {
