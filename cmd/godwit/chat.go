@@ -99,7 +99,7 @@ func chat(ctx context.Context, o client.Options, room string, in io.Reader, out 
 	}
 	var names []string
 	for _, m := range joined.Members {
-		names = append(names, m.User)
+		names = append(names, plain(m.User))
 	}
 	t.say("-- in %s at node %s, with %s; type a line to send it, Ctrl-D to leave", room, t.client.Session().Node, strings.Join(names, ", "))
 	var reader sync.WaitGroup
@@ -182,7 +182,7 @@ func (t *talk) listen(ctx context.Context) error {
 }
 
 func (t *talk) event(e *wire.RoomEvent) {
-	missed := ""
+	missed, who := "", plain(e.From.User)
 	t.mu.Lock()
 	if e.Seq != 0 && e.Seq <= t.head {
 		missed = "  (replayed)"
@@ -190,23 +190,28 @@ func (t *talk) event(e *wire.RoomEvent) {
 	t.mu.Unlock()
 	switch e.Kind {
 	case wire.KindMessage:
-		t.say("[%d] %s: %s%s", e.Seq, e.From.User, text(e.Data), missed)
+		t.say("[%d] %s: %s%s", e.Seq, who, text(e.Data), missed)
 	case wire.KindJoin:
-		t.say("[%d] -- %s joined%s", e.Seq, e.From.User, missed)
+		t.say("[%d] -- %s joined%s", e.Seq, who, missed)
 	case wire.KindLeave:
-		t.say("[%d] -- %s left (%s)%s", e.Seq, e.From.User, e.Reason, missed)
+		t.say("[%d] -- %s left (%s)%s", e.Seq, who, e.Reason, missed)
 	case wire.KindCall:
 		t.say("[%d] -- in call: %v%s", e.Seq, e.InCall != nil && *e.InCall, missed)
 	}
 }
 
 // text is a message as a line: a JSON string as what it says, other JSON as it
-// is. What a terminal would obey is shown as code.
+// is.
 func text(data jsontext.Value) string {
 	var s string
 	if json.Unmarshal(data, &s) != nil {
 		s = string(data)
 	}
+	return plain(s)
+}
+
+// plain shows what a terminal would obey as a mark.
+func plain(s string) string {
 	return strings.Map(func(r rune) rune {
 		if r < 0x20 || r >= 0x7f && r < 0xa0 {
 			return '\uFFFD'
