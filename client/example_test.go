@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -106,11 +107,17 @@ func ExampleClient_Send() {
 	defer ann.Close(ctx)
 	ann.Join(ctx, "lobby")
 
-	ann.Send(ctx, "lobby", map[string]int{"x": 1})
-	fleet.Nodes[0].Cut()
-	sent, err := ann.Send(ctx, "lobby", map[string]int{"x": 2})
-	fmt.Println(sent.Seq, err)
-	// Output: 3 <nil>
+	var cut sync.WaitGroup
+	var sent wire.Sent
+	for i := range 100 {
+		if i == 50 {
+			cut.Go(fleet.Nodes[0].Cut) // while a send is on its way
+		}
+		sent, _ = ann.Send(ctx, "lobby", map[string]int{"x": i})
+	}
+	cut.Wait()
+	fmt.Println("one join and", sent.Seq-1, "messages, over", ann.Session().Gen, "sockets")
+	// Output: one join and 100 messages, over 2 sockets
 }
 
 // An error of the server has a reason to act on.

@@ -61,7 +61,8 @@ func (s *said) await(pattern string) []string {
 	for ended := false; ; {
 		text, more := s.all()
 		for line := range strings.Lines(text) {
-			if m := re.FindStringSubmatch(line); m != nil && strings.HasSuffix(line, "\n") {
+			line, whole := strings.CutSuffix(line, "\n")
+			if m := re.FindStringSubmatch(line); m != nil && whole {
 				return m[1:]
 			}
 		}
