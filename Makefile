@@ -2,9 +2,11 @@
 SHELL := /bin/bash
 VERSION := $(shell git describe --always --dirty 2>/dev/null || echo dev)
 FUZZTIME ?= 10s
+SEED ?= 0
+RUNS ?= 10
 TOOL := go tool -modfile=tools/go.mod
 
-.PHONY: help build run run-fleet test story fuzz bench lint fmt docs check
+.PHONY: help build run run-fleet test story chaos fuzz bench lint fmt docs check
 
 help: ## Show this help
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -23,6 +25,9 @@ test: need-redis ## Run every test, the short form of the stories included
 
 story: need-redis ## Run the long stories: a fleet of processes, and faults
 	go test -race -timeout 30m -count=1 -run 'Story' ./e2e -story
+
+chaos: ## Faults by a seed, in virtual time: SEED=n repeats, RUNS=n
+	go test -timeout 30m -count=1 -run 'TestChaos' ./e2e -seed $(SEED) -runs $(RUNS)
 
 fuzz: ## Fuzz every target for FUZZTIME (10s)
 	scripts/fuzz $(FUZZTIME)

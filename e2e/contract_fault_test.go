@@ -53,7 +53,7 @@ func TestOrder_IsTheSameAtAllNodes(t *testing.T) {
 			order[e.Seq] = string(e.Data)
 		}
 	}
-	log := truth(t, f.Redis, "lobby")
+	log := truth(t, f.Redis.Client, "lobby")
 	next := make([]int, len(all))
 	for _, e := range log.Entries {
 		if e.Kind != wire.KindMessage {
@@ -159,7 +159,7 @@ func TestStoreRestarted_SeqGoesOn(t *testing.T) {
 		t.Errorf("the first message after the restart has seq %d, want %d", sent.Seq, last+1)
 	}
 	bob.sees("after")
-	if log := truth(t, f.Redis, "lobby"); log.Epoch != epoch {
+	if log := truth(t, f.Redis.Client, "lobby"); log.Epoch != epoch {
 		t.Errorf("the epoch is %q, want still %q", log.Epoch, epoch)
 	}
 }

@@ -150,7 +150,7 @@ func TestDeadNode_ItsSessionsLeaveExactlyOnceWhoeverSweeps(t *testing.T) {
 	}
 	watchers[0].hearsNothing(4 * time.Second) // another sweep or two of the others
 	leaves := 0
-	for _, e := range truth(t, f.Redis, "lobby").Entries {
+	for _, e := range truth(t, f.Redis.Client, "lobby").Entries {
 		if e.Kind == wire.KindLeave {
 			leaves++
 		}

@@ -6,11 +6,14 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
+	"net"
 	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/redis/go-redis/v9"
 
 	"godwit/client"
 	"godwit/e2e/fleet"
@@ -18,10 +21,18 @@ import (
 	"godwit/wire"
 )
 
+// stage is where a crowd talks.
+type stage struct {
+	urls  func(first int) []string // of all nodes, that of number first in front
+	token func(user string) string
+	dial  func(ctx context.Context, network, addr string) (net.Conn, error) // nil: the network
+	redis *redis.Client
+}
+
 // crowd is many clients of a fleet that talk until they are told to stop.
 type crowd struct {
+	stage
 	t      *testing.T
-	fleet  *fleet.Fleet
 	rooms  []string
 	people []*talker
 
@@ -60,9 +71,9 @@ type talker struct {
 }
 
 // gather lets a crowd log in, join, and begin to talk.
-func gather(t *testing.T, f *fleet.Fleet, s size, rng *rand.Rand) *crowd {
+func gather(t *testing.T, at stage, s size, rng *rand.Rand) *crowd {
 	t.Helper()
-	c := &crowd{t: t, fleet: f}
+	c := &crowd{t: t, stage: at}
 	c.talking, c.stop = context.WithCancel(context.Background())
 	for i := range s.rooms {
 		c.rooms = append(c.rooms, fmt.Sprintf("room %d", i))
@@ -94,8 +105,9 @@ func gather(t *testing.T, f *fleet.Fleet, s size, rng *rand.Rand) *crowd {
 		p.home = slices.Compact(p.home)
 		var err error
 		p.client, err = client.Dial(t.Context(), client.Options{
-			URLs:       f.URLs(i % len(f.Nodes)),
-			Token:      func(context.Context) (string, error) { return fleet.Token(p.user, time.Hour), nil },
+			URLs:       at.urls(i),
+			Token:      func(context.Context) (string, error) { return at.token(p.user), nil },
+			Dial:       at.dial,
 			Device:     p.who,
 			MaxBackoff: 2 * time.Second,
 			OnState: func(s client.State) {
@@ -291,7 +303,7 @@ func (c *crowd) settle(catchUp time.Duration) ledger.Report {
 	fleet.Eventually(c.t, catchUp, "everyone has caught up", func() error {
 		logs = map[string]ledger.Log{}
 		for _, room := range c.rooms {
-			logs[room] = truth(c.t, c.fleet.Redis, room)
+			logs[room] = truth(c.t, c.redis, room)
 		}
 		return c.behind(logs)
 	})

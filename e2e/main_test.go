@@ -13,6 +13,7 @@ import (
 var (
 	long = flag.Bool("story", false, "run the stories in their long form")
 	seed = flag.Uint64("seed", 0, "repeat the choices of a run; 0 takes new ones")
+	runs = flag.Int("runs", 1, "how many seeds of chaos")
 )
 
 func TestMain(m *testing.M) {

@@ -35,7 +35,10 @@ func tell(t *testing.T, o fleet.Options) *story {
 		people, st.some = manyPeople, 600
 	}
 	st.fleet = fleet.Start(t, o)
-	st.crowd = gather(t, st.fleet, people, rng)
+	st.crowd = gather(t, stage{
+		urls: st.fleet.URLs, redis: st.fleet.Redis.Client,
+		token: func(user string) string { return fleet.Token(user, time.Hour) },
+	}, people, rng)
 	st.crowd.hear(st.some)
 	return st
 }

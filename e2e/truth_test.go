@@ -6,16 +6,17 @@ import (
 	"strings"
 	"testing"
 
-	"godwit/e2e/fleet"
+	"github.com/redis/go-redis/v9"
+
 	"godwit/e2e/ledger"
 	"godwit/wire"
 )
 
 // truth reads a room's log from the store, past every node.
-func truth(t *testing.T, r *fleet.Redis, room string) ledger.Log {
+func truth(t *testing.T, r *redis.Client, room string) ledger.Log {
 	t.Helper()
 	key := "gw:{r:" + room + "}:"
-	meta, err := r.Client.HMGet(t.Context(), key+"meta", "epoch", "seq").Result()
+	meta, err := r.HMGet(t.Context(), key+"meta", "epoch", "seq").Result()
 	if err != nil {
 		t.Fatalf("read the state of room %s: %v", room, err)
 	}
@@ -26,7 +27,7 @@ func truth(t *testing.T, r *fleet.Redis, room string) ledger.Log {
 	if log.Epoch == "" {
 		return log // no such room
 	}
-	entries, err := r.Client.XRange(t.Context(), key+"log", "-", strconv.FormatUint(log.Head, 10)+"-0").Result()
+	entries, err := r.XRange(t.Context(), key+"log", "-", strconv.FormatUint(log.Head, 10)+"-0").Result()
 	if err != nil {
 		t.Fatalf("read the log of room %s: %v", room, err)
 	}

@@ -102,6 +102,17 @@ func (n *Node) Join() {
 	n.apart = false
 }
 
+// Hang ends every socket without a word, and so does every connection to the
+// store, in a bubble; new ones are welcome.
+func (n *Node) Hang() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, c := range append(n.conns, n.redis...) {
+		c.Close()
+	}
+	n.conns, n.redis = nil, nil
+}
+
 // counted remembers what it accepts.
 type counted struct {
 	net.Listener

@@ -83,6 +83,17 @@ func (f *Fleet) Close() {
 	close(f.stop)
 	f.tick.Wait()
 	f.Redis.Close()
+	if f.opt.Bubble {
+		// The Redis client's pool, after many failures, tries a dial each second
+		// and looks only then whether it was closed.
+		time.Sleep(2 * time.Second)
+	}
+}
+
+// Restart starts a node again that was cut, under its name and, in a bubble,
+// its URL.
+func (f *Fleet) Restart(i int) {
+	f.Nodes[i] = f.start(fmt.Sprintf("n%d", i+1))
 }
 
 // URLs are the addresses of all nodes.
