@@ -324,18 +324,27 @@ func (s *Subscriber) receive(ctx context.Context) error {
 
 // confirm notes that the connection follows a channel, or no longer does.
 func (s *Subscriber) confirm(m *redis.Subscription) error {
+	reset, err := s.confirmed(m)
+	if reset { // without mu: who is told may hold locks under which it follows
+		s.out.Reset()
+	}
+	return err
+}
+
+// confirmed notes it, and says whether everything is heard again that was not.
+func (s *Subscriber) confirmed(m *redis.Subscription) (reset bool, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if m.Channel != s.ref.channel() {
 		c := s.channels[m.Channel]
 		if c == nil || c.pending == 0 {
 			// The client library replaced the connection by itself.
-			return errors.New("a confirmation that was not asked for")
+			return false, errors.New("a confirmation that was not asked for")
 		}
 		s.change(c, func() { c.pending-- })
 		switch {
 		case c.pending > 0:
-			return nil
+			return false, nil
 		case c.sent:
 			c.release()
 		case !c.wanted:
@@ -344,14 +353,11 @@ func (s *Subscriber) confirm(m *redis.Subscription) error {
 		}
 	}
 	if s.deaf.Load() == 0 || s.lacking > 0 {
-		return nil
+		return false, nil
 	}
 	s.deaf.Store(0)
-	if s.resetOnce {
-		s.out.Reset()
-	}
-	s.resetOnce = true
-	return nil
+	reset, s.resetOnce = s.resetOnce, true
+	return reset, nil
 }
 
 func (s *Subscriber) dispatch(m *redis.Message) {
