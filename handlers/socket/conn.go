@@ -50,13 +50,26 @@ func newConn(h *Handler, raw net.Conn) *conn {
 
 // run reads until the socket ends, then gives everything back.
 func (c *conn) run() {
-	c.ws.ReadLoop()
+	c.read()
 	c.stop(errClosed)
 	if s := c.session.Load(); s != nil {
 		s.Dropped(c.ctx)
 	}
 	c.linger()
 	c.h.gone(c)
+}
+
+// read reads until the socket ends. gws slices by the length that a frame says,
+// outside its own recovery: one past 2^63 panics, and must not end the node.
+func (c *conn) read() {
+	defer func() {
+		if v := recover(); v != nil {
+			c.h.Stats.Panics.Add(1)
+			c.h.log.Error("panic in a reader", "panic", v, "stack", string(debug.Stack()))
+			c.close(wire.CloseTooBig, "the frame cannot be read", false)
+		}
+	}()
+	c.ws.ReadLoop()
 }
 
 // linger lets the peer take what is queued and hang up first, so that it gets
@@ -126,6 +139,10 @@ func (c *conn) due(now time.Time) time.Time {
 			return now.Add(wheelStep)
 		}
 		if end := c.opened.Add(c.h.cfg.HelloTimeout); now.Before(end) {
+			// Not the end itself: a ping, or the token's end, may be due before it.
+			if next := now.Add(wheelStep); next.Before(end) {
+				return next
+			}
 			return end
 		}
 		if c.close(wire.CloseNoHello, "no hello in time", false) {
@@ -197,6 +214,9 @@ func (reader) OnMessage(ws *gws.Conn, m *gws.Message) {
 			c.close(1011, "internal error", false)
 		}
 	}()
+	if c.box.over() {
+		return // gws had read it already when the socket was closed
+	}
 	c.heard.Store(time.Now().UnixNano())
 	c.h.Stats.FramesIn.Add(1)
 	if m.Opcode != gws.OpcodeText {

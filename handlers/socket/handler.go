@@ -196,7 +196,7 @@ func (h *Handler) take(c *conn) bool {
 	}
 	h.conns[c] = struct{}{}
 	h.Stats.Open.Add(1)
-	h.wheel.add(c, c.opened.Add(h.cfg.HelloTimeout), c.opened)
+	h.wheel.add(c, c.opened, c.opened)
 	// Blocking in the request's handler would keep its memory for the socket's life.
 	h.readers.Go(c.run)
 	return true

@@ -113,13 +113,23 @@ func (p *peer) say(s string) {
 
 func (p *peer) hear(want string) string {
 	p.t.Helper()
-	select {
-	case f := <-p.frames:
+	heard := func(f string) string {
+		p.t.Helper()
 		if !strings.Contains(f, want) {
 			p.t.Fatalf("heard %s, want it to hold %s", f, want)
 		}
 		return f
+	}
+	select {
+	case f := <-p.frames:
+		return heard(f)
 	case code := <-p.closed:
+		select {
+		case f := <-p.frames: // it came before the close, and both were there
+			p.closed <- code
+			return heard(f)
+		default:
+		}
 		p.t.Fatalf("closed %d, want a frame with %s", code, want)
 	case <-time.After(5 * time.Second):
 		p.t.Fatalf("nothing heard, want %s", want)

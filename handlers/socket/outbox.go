@@ -141,6 +141,13 @@ func (o *outbox) seal(code uint16, reason string, drop bool) bool {
 	return true
 }
 
+// over says that nothing more is taken.
+func (o *outbox) over() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.sealed || o.broken
+}
+
 // start runs the writer if it does not run. Called with mu held.
 func (o *outbox) start() {
 	if !o.writing {
