@@ -245,6 +245,7 @@ func (c *Client) attached(k *conn, res jsontext.Value) error {
 	if fresh {
 		c.startOverLocked()
 	} else {
+		c.emitLocked(Resumed{s.Node, s.Rooms}, nil, wire.Position{})
 		c.resumedLocked(s.Rooms)
 	}
 	c.pumpLocked()

@@ -8,8 +8,8 @@ import (
 	"godwit/wire"
 )
 
-// Event is one thing of the stream: *wire.RoomEvent, *wire.Reset, Joined, Gap
-// or Lost. Events of one room come in order; a room's stream begins with
+// Event is one thing of the stream: *wire.RoomEvent, *wire.Reset, Joined, Gap,
+// Lost or Resumed. Events of one room come in order; a room's stream begins with
 // Joined and goes on with what follows its Seq.
 type Event any
 
@@ -38,6 +38,14 @@ type Gap struct {
 type Lost struct {
 	Rooms []string
 	Err   error
+}
+
+// Resumed says that the session goes on over another socket, in the place in
+// the stream where it does: what follows of a room up to the Seq of its
+// SessionRoom was missed meanwhile.
+type Resumed struct {
+	Node  string
+	Rooms []wire.SessionRoom
 }
 
 // queued is an event with what reading it does to the application's position.

@@ -344,3 +344,11 @@ func (p *peer) wantSend(cseq uint64, text string) frame {
 	}
 	return f
 }
+
+// wantResumed expects the stream to say that the session went on.
+func wantResumed(t *testing.T, c *client.Client) {
+	t.Helper()
+	if e, ok := next(t, c).(client.Resumed); !ok || e.Node != c.Session().Node {
+		t.Errorf("event is %+v, want resumed at %s", e, c.Session().Node)
+	}
+}

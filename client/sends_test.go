@@ -282,6 +282,7 @@ func TestLeave_WaitsForUnansweredSendsAndEndsTheCount(t *testing.T) {
 	if _, err := left(t); err != nil {
 		t.Fatalf("leave: %v, want nil: its first try had worked", err)
 	}
+	wantResumed(t, c)
 	s.join(c, p, "r", 4) // no Lost in the stream before
 	b := send(t, c, "b")
 	p.answer(p.wantSend(1, "b"), wire.Sent{Seq: 5})

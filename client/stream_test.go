@@ -44,6 +44,7 @@ func TestPositions_AreTheLastEventReceivedNotTheAnswerOfASend(t *testing.T) {
 	p.event("r", 8) // doubled
 	p.event("r", 10)
 	nextSeq(t, c, 6)
+	wantResumed(t, c)
 	nextSeq(t, c, 8)
 	nextSeq(t, c, 10)
 	if got := c.Positions()["r"]; got.Seq != 10 {
@@ -73,6 +74,7 @@ func TestResume_WhatIsMissingIsSaid(t *testing.T) {
 	p.answer(p.want("resume"), resumed(
 		wire.SessionRoom{Room: "holed", Epoch: "e2", Seq: 1},
 		wire.SessionRoom{Room: "kept", Epoch: "e1", Seq: 3, Recovered: true}))
+	wantResumed(t, c)
 	if got := next(t, c); got != (client.Gap{Room: "holed", Epoch: "e2", Seq: 1}) {
 		t.Errorf("event is %+v, want the gap", got)
 	}
@@ -109,6 +111,7 @@ func TestJoin_AnswerLostButMembershipKept(t *testing.T) {
 	if _, err := join(t); err != nil {
 		t.Fatal(err)
 	}
+	wantResumed(t, c)
 	if got := next(t, c); got != (client.Joined{Room: "r", Epoch: "e1", Seq: 5}) {
 		t.Errorf("event is %+v, want joined at 5", got)
 	}
