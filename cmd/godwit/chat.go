@@ -35,7 +35,7 @@ func chatCommand() *cobra.Command {
 		Short: "Talk in a room from the terminal: a line is a message",
 		Example: "  godwit chat --url ws://127.0.0.1:8080/v1/ws --user ann --room lobby\n" +
 			"  godwit chat --url wss://example.org/v1/ws --token \"$TOKEN\" --room lobby",
-		Args: cobra.NoArgs,
+		Args: noArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			mint, err := minter(user, token, secret)
 			if err != nil {
@@ -76,11 +76,12 @@ type talk struct {
 	client *client.Client
 	room   string
 
+	// head is the room's newest entry when the session was resumed: what comes
+	// up to it was missed meanwhile. Owned by listen.
+	head uint64
+
 	mu  sync.Mutex
 	out io.Writer // guarded by mu
-	// head is the room's newest entry when the session was resumed: what comes
-	// up to it was missed meanwhile. Guarded by mu.
-	head uint64
 }
 
 func chat(ctx context.Context, o client.Options, room string, in io.Reader, out io.Writer) error {
@@ -105,10 +106,15 @@ func chat(ctx context.Context, o client.Options, room string, in io.Reader, out 
 	var reader sync.WaitGroup
 	ended := make(chan error, 1)
 	reader.Go(func() { ended <- t.listen(ctx) })
-	lines := make(chan string)
+	lines, cannot := make(chan string), make(chan error, 1)
 	// Not waited for: nothing can end a read of a terminal but the process.
-	go read(in, lines)
-	err = t.speak(ctx, lines, ended)
+	go read(in, lines, cannot)
+	if err = t.speak(ctx, lines, ended); err == nil && ctx.Err() == nil {
+		select {
+		case err = <-cannot:
+		default:
+		}
+	}
 	bye, cancel := context.WithTimeout(context.WithoutCancel(ctx), chatBye)
 	defer cancel()
 	if closed := t.client.Close(bye); err == nil && closed != nil {
@@ -118,12 +124,16 @@ func chat(ctx context.Context, o client.Options, room string, in io.Reader, out 
 	return err
 }
 
-func read(in io.Reader, lines chan<- string) {
+// read passes lines on; what keeps it from reading on goes to cannot.
+func read(in io.Reader, lines chan<- string, cannot chan<- error) {
 	defer close(lines)
 	s := bufio.NewScanner(in)
 	s.Buffer(nil, chatLine)
 	for s.Scan() {
 		lines <- s.Text()
+	}
+	if err := s.Err(); err != nil {
+		cannot <- fmt.Errorf("read what to send: %w (a line has at most %d bytes)", err, chatLine)
 	}
 }
 
@@ -170,7 +180,16 @@ func (t *talk) listen(ctx context.Context) error {
 		switch e := e.(type) {
 		case *wire.RoomEvent:
 			t.event(e)
+		case client.Resumed:
+			t.head = 0
+			for _, r := range e.Rooms {
+				if r.Room == t.room {
+					t.head = r.Seq
+				}
+			}
+			t.say("-- resumed at node %s", e.Node)
 		case *wire.Reset:
+			t.head = 0
 			t.say("-- the room was reset: the server lost its past; it goes on")
 		case client.Gap:
 			t.say("-- some messages are missing: the server no longer keeps them")
@@ -183,11 +202,9 @@ func (t *talk) listen(ctx context.Context) error {
 
 func (t *talk) event(e *wire.RoomEvent) {
 	missed, who := "", plain(e.From.User)
-	t.mu.Lock()
 	if e.Seq != 0 && e.Seq <= t.head {
 		missed = "  (replayed)"
 	}
-	t.mu.Unlock()
 	switch e.Kind {
 	case wire.KindMessage:
 		t.say("[%d] %s: %s%s", e.Seq, who, text(e.Data), missed)
@@ -220,25 +237,10 @@ func plain(s string) string {
 	}, s)
 }
 
-// state prints what becomes of the connection.
+// state prints that the connection is lost; that it is back stands in the stream.
 func (t *talk) state(s client.State) {
-	switch s := s.(type) {
-	case client.Disconnected:
-		if !s.Final {
-			t.say("-- connection lost (%s), resuming in %s", cause(s), s.RetryIn.Round(time.Millisecond))
-		}
-	case client.Connected:
-		if !s.Resumed {
-			return
-		}
-		t.mu.Lock()
-		for _, r := range s.Rooms {
-			if r.Room == t.room {
-				t.head = r.Seq
-			}
-		}
-		t.mu.Unlock()
-		t.say("-- resumed at node %s", s.Session.Node)
+	if s, ok := s.(client.Disconnected); ok && !s.Final {
+		t.say("-- connection lost (%s), resuming in %s", cause(s), s.RetryIn.Round(time.Millisecond))
 	}
 }
 

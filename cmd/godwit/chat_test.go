@@ -68,8 +68,7 @@ func TestChat_WhatWasSaidMeanwhileComes(t *testing.T) {
 	bob.await(`^\[3\] you: are you there\?$`)
 	ann.signal(syscall.SIGCONT)
 	ann.await(`^-- resumed at node n2$`)
-	// States and events come on two goroutines, so that the mark is not certain.
-	ann.await(`^\[3\] bob: are you there\?(  \(replayed\))?$`)
+	ann.await(`^\[3\] bob: are you there\?  \(replayed\)$`)
 	bob.enter("good")
 	ann.await(`^\[4\] bob: good$`)
 }

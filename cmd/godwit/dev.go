@@ -33,7 +33,7 @@ func devCommand(env []string) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "dev",
 		Short: "Run a small fleet here: a redis-server and some nodes, as processes",
-		Args:  cobra.NoArgs,
+		Args:  noArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			if nodes < 1 || nodes > 16 {
 				return usage{errors.New("--nodes: expected 1 to 16")}

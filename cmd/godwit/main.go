@@ -27,6 +27,13 @@ type usage struct{ err error }
 
 func (u usage) Error() string { return u.err.Error() }
 
+func noArgs(c *cobra.Command, args []string) error {
+	if err := cobra.NoArgs(c, args); err != nil {
+		return usage{fmt.Errorf("%w\ngodwit -h lists the commands", err)}
+	}
+	return nil
+}
+
 // run is the program: it returns the exit code. 0 is done, 1 failed, 2 asked
 // for something that makes no sense.
 func run(ctx context.Context, args, env []string, in io.Reader, out, errs io.Writer) int {
@@ -35,7 +42,7 @@ func run(ctx context.Context, args, env []string, in io.Reader, out, errs io.Wri
 		Short:         "A fleet of thin websocket nodes on Redis whose sessions outlive any node",
 		SilenceErrors: true,
 		SilenceUsage:  true,
-		Args:          cobra.NoArgs,
+		Args:          noArgs,
 		RunE:          func(c *cobra.Command, _ []string) error { return serve(c.Context(), env, out, errs) },
 	}
 	root.SetArgs(args)
@@ -74,7 +81,7 @@ func revision() string {
 
 func versionCommand() *cobra.Command {
 	return &cobra.Command{
-		Use: "version", Short: "Print the revision of this binary", Args: cobra.NoArgs,
+		Use: "version", Short: "Print the revision of this binary", Args: noArgs,
 		Run: func(c *cobra.Command, _ []string) { fmt.Fprintln(c.OutOrStdout(), revision()) },
 	}
 }

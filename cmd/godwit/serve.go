@@ -31,7 +31,7 @@ import (
 
 func serveCommand(env []string) *cobra.Command {
 	c := &cobra.Command{
-		Use: "serve", Short: "Run one node (the default)", Args: cobra.NoArgs,
+		Use: "serve", Short: "Run one node (the default)", Args: noArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			return serve(c.Context(), env, c.OutOrStdout(), c.ErrOrStderr())
 		},
@@ -54,11 +54,39 @@ func serve(ctx context.Context, env []string, out, errs io.Writer) error {
 	for _, name := range unknown {
 		log.Warn("unknown setting; godwit serve -h lists those there are", "name", name)
 	}
-	ctx, stop := signal.NotifyContext(ctx, syscall.SIGINT, syscall.SIGTERM)
+	ctx, stop := untilSignal(ctx)
 	defer stop()
-	// Once the drain has begun, a second signal ends the process at once.
-	context.AfterFunc(ctx, stop)
 	return newMain(s, log, out).run(ctx)
+}
+
+// untilSignal is a context that a first signal ends. From then on a signal ends
+// the process at once, as if nobody had asked for it.
+func untilSignal(ctx context.Context) (_ context.Context, stop func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM)
+	var watch sync.WaitGroup
+	watch.Go(func() {
+		defer signal.Stop(signals)
+		select {
+		case <-signals:
+		case <-ctx.Done():
+			return
+		}
+		signal.Stop(signals)
+		cancel()
+		select {
+		case second := <-signals: // came before the first was seen
+			if self, err := os.FindProcess(os.Getpid()); err == nil {
+				_ = self.Signal(second) // to ourselves: it arrives
+			}
+		default:
+		}
+	})
+	return ctx, func() {
+		cancel()
+		watch.Wait()
+	}
 }
 
 func newLogger(s Settings, w io.Writer) *slog.Logger {
@@ -109,7 +137,7 @@ func (m *node) run(ctx context.Context) error {
 		Lease: s.Lease, Wait: s.RedisWait, MaxMembers: s.MaxMembers, Logger: m.log,
 	})
 	if err != nil {
-		return usage{err}
+		return usage{fmt.Errorf("GODWIT_REDIS_URL: %w", err)}
 	}
 	defer st.Close()
 	dev := s.AuthDev || st.Embedded() && s.AuthSecret == "" && s.AuthJWKS == ""

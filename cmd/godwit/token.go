@@ -3,8 +3,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"os"
-	"strings"
 	"time"
 
 	"github.com/golang-jwt/jwt/v5"
@@ -20,17 +18,17 @@ func tokenCommand(env []string) *cobra.Command {
 		Short: "Mint an HS256 token, for tests and trials",
 		Example: "  godwit token --user ann --secret-file secret.txt\n" +
 			"  GODWIT_AUTH_SECRET=... godwit token --user ann --ttl 5m --rooms 'team/*'",
-		Args: cobra.NoArgs,
+		Args: noArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
+			vars := environment(env)
 			if file != "" {
-				b, err := os.ReadFile(file)
-				if err != nil {
-					return usage{fmt.Errorf("--secret-file: %w", err)}
-				}
-				secret = strings.TrimRight(string(b), "\r\n")
+				vars = map[string]string{"GODWIT_AUTH_SECRET_FILE": file} // read as a node reads it
+			}
+			if err := fromFile(vars, "GODWIT_AUTH_SECRET"); err != nil {
+				return usage{err}
 			}
 			if secret == "" {
-				secret = environment(env)["GODWIT_AUTH_SECRET"]
+				secret = vars["GODWIT_AUTH_SECRET"]
 			}
 			if secret == "" {
 				return usage{errors.New("no key to sign with: give --secret, --secret-file or GODWIT_AUTH_SECRET")}

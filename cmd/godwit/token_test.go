@@ -96,7 +96,7 @@ func TestToken_WhatIsMissingIsTold(t *testing.T) {
 	}{
 		{[]string{"--user", "ann"}, "no key to sign with: give --secret, --secret-file or GODWIT_AUTH_SECRET"},
 		{[]string{"--secret", key}, "no user: give --user"},
-		{[]string{"--user", "ann", "--secret-file", "/does/not/exist"}, "--secret-file: open /does/not/exist"},
+		{[]string{"--user", "ann", "--secret-file", "/does/not/exist"}, "GODWIT_AUTH_SECRET_FILE: expected a file that can be read: open /does/not/exist"},
 		{[]string{"--user", "ann", "--secret", key, "--ttl", "soon"}, `"--ttl"`},
 		{[]string{"--usr", "ann"}, "--usr"},
 	} {
