@@ -84,6 +84,40 @@ func TestLane_AStoreThatHangsRefusesAllThatWaitWithinASecond(t *testing.T) {
 	}
 }
 
+func TestLane_ARoomsWritesRunAndAreAnsweredInTheOrderAsked(t *testing.T) {
+	each(t, Config{}, func(t *testing.T, s *Store) {
+		ann := member(1, "ann")
+		rooms := []string{"r0", "r1", "r2", "r3"}
+		const writes = 10 * laneBatch // of each room, many pipelines
+		type answer struct {
+			asked uint64
+			sent  Sent
+			err   error
+		}
+		answers := make(map[string]chan answer)
+		for _, room := range rooms {
+			join(t, s, room, ann)
+			answers[room] = make(chan answer, writes)
+		}
+		for i := range uint64(writes) {
+			for _, room := range rooms {
+				// A write that overtook another would answer a gap.
+				s.Send(t.Context(), room, ann, Known{}, Draft{CSeq: i + 1, Data: []byte("1")}, func(sent Sent, err error) {
+					answers[room] <- answer{i + 1, sent, err}
+				})
+			}
+		}
+		for _, room := range rooms {
+			for i := range uint64(writes) {
+				a := <-answers[room]
+				if a.err != nil || a.asked != i+1 || a.sent.Seq != i+2 {
+					t.Fatalf("%s: answer %d is for write %d: seq %d, %v", room, i+1, a.asked, a.sent.Seq, a.err)
+				}
+			}
+		}
+	})
+}
+
 // BenchmarkSend is one message into a room's log, many senders at once.
 func BenchmarkSend(b *testing.B) {
 	for name, url := range map[string]func() string{
