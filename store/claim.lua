@@ -11,5 +11,5 @@ local t = redis.call('TIME')
 if tonumber(s[3]) <= tonumber(t[1]) * 1000 + math.floor(tonumber(t[2]) / 1000) then return {'expired'} end
 redis.call('HINCRBY', KEYS[1], 'gen', 1)
 redis.call('HSET', KEYS[1], 'state', 'live', 'node', ARGV[2], 'boot', ARGV[3], 'caps', ARGV[4])
-redis.call('HDEL', KEYS[1], 'until')
+redis.call('HDEL', KEYS[1], 'until', 'retaken')
 return {'ok', s[4], s[5], s[2], redis.call('HGETALL', KEYS[1]), redis.call('SMEMBERS', KEYS[2])}

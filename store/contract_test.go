@@ -100,7 +100,7 @@ func TestRoom_JoinAndLeaveAreOneEntryEach(t *testing.T) {
 				t.Errorf("%q: joined again %+v", room, again)
 			}
 			for i, want := range []error{nil, ErrNotMember} {
-				if err := s.Leave(t.Context(), room, bob, Known{}, "left", false); !errors.Is(err, want) {
+				if _, err := s.Leave(t.Context(), room, bob, Known{}, "left", false); !errors.Is(err, want) {
 					t.Errorf("%q: leave %d: %v, want %v", room, i, err, want)
 				}
 			}
@@ -124,7 +124,7 @@ func TestRoom_IsFullAtItsLimit(t *testing.T) {
 			t.Errorf("fourth of three: %v", err)
 		}
 		join(t, s, "r", member(3, "u")) // who is in may join again
-		if err := s.Leave(t.Context(), "r", member(1, "u"), Known{}, "left", false); err != nil {
+		if _, err := s.Leave(t.Context(), "r", member(1, "u"), Known{}, "left", false); err != nil {
 			t.Fatal(err)
 		}
 		join(t, s, "r", member(4, "u"))
@@ -136,7 +136,7 @@ func TestRoom_OutlivesItsMembersForAWhileAndThenBeginsAnew(t *testing.T) {
 		ann := member(1, "ann")
 		first := join(t, s, "r", ann)
 		leave := func() {
-			if err := s.Leave(t.Context(), "r", ann, Known{}, "left", false); err != nil {
+			if _, err := s.Leave(t.Context(), "r", ann, Known{}, "left", false); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -190,7 +190,7 @@ func TestSend_ACseqIsAcceptedExactlyOnce(t *testing.T) {
 		if got := sent(t, s, "r", bob, Draft{CSeq: 1}); got.Dup {
 			t.Errorf("another member's count is mixed in: %+v", got)
 		}
-		if err := s.Leave(t.Context(), "r", ann, Known{}, "left", false); err != nil {
+		if _, err := s.Leave(t.Context(), "r", ann, Known{}, "left", false); err != nil {
 			t.Fatal(err)
 		}
 		join(t, s, "r", ann)
@@ -315,7 +315,7 @@ func TestFence_AnOlderGenIsRefusedAfterAttach(t *testing.T) {
 		if _, err := send(s, "r", old, Known{}, Draft{CSeq: 2}); !errors.Is(err, ErrMoved) {
 			t.Errorf("send: %v", err)
 		}
-		if err := s.Leave(t.Context(), "r", old, Known{}, "left", false); !errors.Is(err, ErrMoved) {
+		if _, err := s.Leave(t.Context(), "r", old, Known{}, "left", false); !errors.Is(err, ErrMoved) {
 			t.Errorf("leave: %v", err)
 		}
 		if _, err := s.Join(t.Context(), "r", old, Known{}); !errors.Is(err, ErrMoved) {

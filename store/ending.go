@@ -63,7 +63,12 @@ func (s *Store) End(ctx context.Context, sid string, when When, reason string) e
 		return err
 	}
 	for _, room := range a.list(2) {
-		err := s.Leave(ctx, room, r.Member(), Known{}, r.Reason, true)
+		head, err := s.Leave(ctx, room, r.Member(), Known{}, r.Reason, true)
+		if err == nil {
+			// Nobody follows the room for this session, to say its head again: a
+			// node that lost the leave learns of it by this second message.
+			err = s.Announce(ctx, room, head.Epoch, head.Seq)
+		}
 		if err != nil && !errors.Is(err, ErrNotMember) && !errors.Is(err, ErrWiped) {
 			return err
 		}

@@ -86,6 +86,14 @@ func (s *Store) Nodes(ctx context.Context) ([]Node, error) {
 	return out, nil
 }
 
+// Alive says whether a node's lease stands.
+func (s *Store) Alive(ctx context.Context, ref Ref) (bool, error) {
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.Timeout)
+	defer cancel()
+	n, err := s.rdb.Exists(ctx, ref.leaseKey()).Result()
+	return n == 1, unavailable("read lease", err)
+}
+
 // Owned reads some of the sessions on a node's list. May be repeated.
 func (s *Store) Owned(ctx context.Context, owner Ref, most int) ([]string, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.Timeout)

@@ -123,13 +123,14 @@ func (s *Store) attachCall(room string, m Member, known Known, members bool) cal
 
 // Leave takes m out of a room: reason is left, lost, kicked or closed. A
 // session's end passes over says true: then gen does not matter, and the
-// client cannot join again for twice the grace. May be repeated.
+// client cannot join again for twice the grace. It gives the head that it made.
+// May be repeated.
 //
 // Errors: ErrMoved, ErrNotMember, ErrWiped, ErrUnavailable.
-func (s *Store) Leave(ctx context.Context, room string, m Member, known Known, reason string, over bool) error {
+func (s *Store) Leave(ctx context.Context, room string, m Member, known Known, reason string, over bool) (Head, error) {
 	header, err := Header{Kind: "leave", User: m.User, Client: m.Client, Device: m.Device, Reason: reason}.encode()
 	if err != nil {
-		return err
+		return Head{}, err
 	}
 	gen, tomb := m.Gen, int64(0)
 	if over {
@@ -139,9 +140,9 @@ func (s *Store) Leave(ctx context.Context, room string, m Member, known Known, r
 	c.keys = append(c.keys, keysOfRoom(room).gone(m.Client))
 	a, err := s.lane(room).do(ctx, c)
 	if err != nil {
-		return err
+		return Head{}, err
 	}
-	return roomVerdict(a, known)
+	return Head{Epoch: a.text(1), Seq: a.uint(2)}, roomVerdict(a, known)
 }
 
 // Draft is a message to be sent.

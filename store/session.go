@@ -104,18 +104,22 @@ func (s *Store) own(ctx context.Context, owner Ref, sid string) error {
 }
 
 // Disown takes a session off a node's list, when it is detached, ended, or
-// lives elsewhere. May be repeated.
-func (s *Store) Disown(ctx context.Context, owner Ref, sids ...string) error {
-	if len(sids) == 0 {
-		return nil
-	}
-	ctx, cancel := context.WithTimeout(ctx, s.cfg.Timeout)
+// lives elsewhere. One that is live there again by then stays listed, or nobody
+// would end it after a crash. May be repeated.
+func (s *Store) Disown(ctx context.Context, owner Ref, sid string) error {
+	within, cancel := context.WithTimeout(ctx, s.cfg.Timeout)
 	defer cancel()
-	members := make([]any, len(sids))
-	for i, sid := range sids {
-		members[i] = sid
+	if err := s.rdb.SRem(within, owner.sessionsKey(), sid).Err(); err != nil {
+		return unavailable("unlist session", err)
 	}
-	return unavailable("unlist sessions", s.rdb.SRem(ctx, owner.sessionsKey(), members...).Err())
+	rec, err := s.rdb.HMGet(within, sessionKey(sid), "node", "boot", "state").Result()
+	if err != nil {
+		return unavailable("read session", err)
+	}
+	if rec[0] == owner.Node && rec[1] == owner.Boot && rec[2] == StateLive {
+		return s.own(ctx, owner, sid)
+	}
+	return nil
 }
 
 // Peek reads a session's record and rooms without changing anything.
@@ -161,6 +165,10 @@ func (s *Store) Claim(ctx context.Context, sid, secret string, owner Ref, caps s
 	if err != nil {
 		return Claimed{}, err
 	}
+	// Once more: a late Disown may have come between the list and the claim.
+	if err := s.own(ctx, owner, sid); err != nil {
+		return Claimed{}, err
+	}
 	r, err := sessionOf(sid, a.fields(4))
 	return Claimed{Session: r, Rooms: a.list(5), Previous: Ref{a.text(1), a.text(2)}, WasLive: a.text(3) == StateLive}, err
 }
@@ -180,7 +188,10 @@ func (s *Store) Retake(ctx context.Context, owner Ref, sid string, gen uint64) (
 	if err != nil {
 		return 0, false, err
 	}
-	return a.uint(1), a.status() == "taken", nil
+	if a.status() == "taken" { // once more, as in Claim
+		err = s.own(ctx, owner, sid)
+	}
+	return a.uint(1), a.status() == "taken", err
 }
 
 // Detach says that a session's socket is gone; gen 0 is for the sweep of a

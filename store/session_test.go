@@ -73,6 +73,9 @@ func TestSession_IsClaimedByWhoHasTheSecret(t *testing.T) {
 		if err := s.Detach(t.Context(), there, "sid", 1); !errors.Is(err, ErrMoved) {
 			t.Errorf("detach at an old gen: %v", err)
 		}
+		if owned, err := s.Owned(t.Context(), there, 9); err != nil || !slices.Contains(owned, "sid") {
+			t.Errorf("after it the owner's list is %v, %v; want the live session", owned, err)
+		}
 		if rec, _, err := s.Peek(t.Context(), "sid"); err != nil || rec.State != StateLive || rec.Gen != 2 {
 			t.Errorf("after late detaches: %+v, %v", rec, err)
 		}
@@ -114,8 +117,14 @@ func TestRetake_TakesBackWhatASweepDetached(t *testing.T) {
 		if gen, taken, err := s.Retake(t.Context(), here, "sid", 1); gen != 2 || !taken || err != nil {
 			t.Errorf("swept: %d %v %v", gen, taken, err)
 		}
-		if _, _, err := s.Retake(t.Context(), here, "sid", 1); !errors.Is(err, ErrMoved) {
-			t.Errorf("an old gen: %v", err)
+		if gen, taken, err := s.Retake(t.Context(), here, "sid", 1); gen != 2 || !taken || err != nil {
+			t.Errorf("asked again, because the answer was lost: %d %v %v", gen, taken, err)
+		}
+		if gen, taken, err := s.Retake(t.Context(), here, "sid", 2); gen != 2 || taken || err != nil {
+			t.Errorf("at its gen: %d %v %v", gen, taken, err)
+		}
+		if _, _, err := s.Retake(t.Context(), here, "sid", 7); !errors.Is(err, ErrMoved) {
+			t.Errorf("another gen: %v", err)
 		}
 		if _, err := s.Claim(t.Context(), "sid", HashSecret("secret"), there, ""); err != nil {
 			t.Fatal(err)
@@ -165,7 +174,7 @@ func TestEnd_HappensOnceWhoeverTries(t *testing.T) {
 			if _, err := s.Join(t.Context(), r, rec.Member(), Known{}); !errors.Is(err, ErrGone) {
 				t.Errorf("%s: a late join of the ended session: %v", r, err)
 			}
-			if err := s.Leave(t.Context(), r, watcher, Known{}, "left", true); err != nil {
+			if _, err := s.Leave(t.Context(), r, watcher, Known{}, "left", true); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -183,7 +192,7 @@ func TestEnd_WhoFindsItBegunGoesOnWithIt(t *testing.T) {
 		if _, err := s.run(t.Context(), endingScript, []string{sessionKey("sid"), sessionRoomsKey("sid")}, "force", "left", "", "", 0); err != nil {
 			t.Fatal(err)
 		}
-		if err := s.Leave(t.Context(), "r0", rec.Member(), Known{}, "left", true); err != nil {
+		if _, err := s.Leave(t.Context(), "r0", rec.Member(), Known{}, "left", true); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := s.Claim(t.Context(), "sid", HashSecret("secret"), there, ""); !errors.Is(err, ErrGone) {

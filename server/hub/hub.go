@@ -26,6 +26,18 @@ func (r *Registry[S]) Put(id string, s S) (previous S, replaced bool) {
 	return previous, replaced
 }
 
+// Advance is Put, unless the session that is there is not older: then it stays.
+func (r *Registry[S]) Advance(id string, s S, older func(there S) bool) (previous S, replaced, newest bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	previous, there := r.all[id]
+	if there && !older(previous) {
+		return previous, false, false
+	}
+	r.all[id] = s
+	return previous, there, true
+}
+
 // Remove takes exactly this session away; one that took its place stays.
 func (r *Registry[S]) Remove(id string, s S) {
 	r.mu.Lock()

@@ -149,6 +149,12 @@ func TestRegistry_RemoveTakesOnlyThisSession(t *testing.T) {
 	if was, replaced := r.Put("s", now); !replaced || was != old {
 		t.Errorf("replaced %p %t, want %p", was, replaced, old)
 	}
+	if was, replaced, newest := r.Advance("s", old, func(*int) bool { return false }); newest || replaced || was != now {
+		t.Errorf("an older one took its place: %p %t %t", was, replaced, newest)
+	}
+	if was, replaced, newest := r.Advance("s", now, func(*int) bool { return true }); !newest || !replaced || was != now {
+		t.Errorf("a newer one did not: %p %t %t", was, replaced, newest)
+	}
 	r.Remove("s", old)
 	if got, ok := r.Find("s"); !ok || got != now || r.Len() != 1 || len(r.All()) != 1 {
 		t.Errorf("found %p %t, want the newer one", got, ok)

@@ -227,13 +227,18 @@ func (s *Session) takeOver(ctx context.Context, hash string, p *wire.Resume) (*w
 	s.mu.Unlock()
 	if p.Presence != nil {
 		if err := d.Store.SetPresence(ctx, s.id, claimed.Gen, *p.Presence); err != nil {
+			d.Leaving.Detach(s.id, claimed.Gen)
 			return nil, nil, err
 		}
 		s.mu.Lock()
 		s.record.Presence = *p.Presence
 		s.mu.Unlock()
 	}
-	if old, ok := d.Hub.Put(s.id, s); ok {
+	old, replaced, newest := d.Hub.Advance(s.id, s, func(old *Session) bool { return old.Gen() < claimed.Gen })
+	if !newest {
+		return nil, nil, store.ErrMoved // a later resume of the session came here first
+	}
+	if replaced {
 		old.Quit(wire.CloseReplaced, "the session was resumed on another socket")
 	}
 	if claimed.Previous != d.Config.Node {
@@ -307,6 +312,7 @@ func (s *Session) regain(ctx context.Context, rooms []string, positions map[stri
 		}
 		at := s.place(room)
 		at.epoch, at.pos, at.joined = views[i].Epoch, starts[i], views[i].Joined
+		at.start = at.pos
 		catchUp = append(catchUp, at)
 		out.Rooms = append(out.Rooms, wire.SessionRoom{
 			Room: room, Epoch: views[i].Epoch, Seq: views[i].Seq,

@@ -87,6 +87,7 @@ func (s *Session) join(ctx context.Context, params jsontext.Value) Reply {
 			at.pos = start
 		}
 	}
+	at.start = at.pos
 	s.mu.Lock()
 	s.places[p.Room] = at
 	s.mu.Unlock()
@@ -141,19 +142,21 @@ func hear(ctx context.Context, within time.Duration, places ...*place) error {
 var errUnheard = errors.Join(store.ErrUnavailable, errors.New("the room's channel is not heard"))
 
 // joinAgain answers a member that joins again. What its socket has had, it has
-// had: the answer's position is the one up to which this socket has everything.
+// had: the answer's position is the one up to which this socket has everything
+// since its start, and what was before that it does not get: events come in
+// order, each once a socket.
 func (s *Session) joinAgain(ctx context.Context, at *place, p *wire.Join) Reply {
 	r, err := s.door.Store.Join(ctx, p.Room, s.member(), at.room.Known())
 	if err != nil {
 		return s.fail("room.join", err)
 	}
 	s.mu.Lock()
-	live, epoch, pos := at.live, at.epoch, at.pos
+	live, epoch, pos, first, start := at.live, at.epoch, at.pos, at.epoch, at.start
 	s.mu.Unlock()
 	if live {
 		epoch, pos = at.room.Delivered(at.seat)
 	}
-	recovered := p.Since != nil && p.Since.Epoch == epoch && p.Since.Seq <= pos
+	recovered := p.Since != nil && p.Since.Epoch == epoch && first == epoch && p.Since.Seq >= start && p.Since.Seq <= pos
 	r.Epoch, r.Seq = epoch, pos
 	return Reply{Result: joined(p.Room, r, recovered)}
 }
@@ -172,9 +175,12 @@ func (s *Session) leave(ctx context.Context, params jsontext.Value) Reply {
 	}
 	known := at.room.Known()
 	known.Seq = 0 // a leave is no news of the order
-	err := s.door.Store.Leave(ctx, p.Room, s.member(), known, wire.LeftByChoice, false)
+	head, err := s.door.Store.Leave(ctx, p.Room, s.member(), known, wire.LeftByChoice, false)
 	if err != nil && !errors.Is(err, store.ErrNotMember) && !errors.Is(err, store.ErrWiped) {
 		return s.fail("room.leave", err)
+	}
+	if err == nil {
+		at.room.Wrote(head.Seq)
 	}
 	s.Expelled(p.Room)
 	if err := s.door.Store.Exit(ctx, s.id, p.Room); err != nil {

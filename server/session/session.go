@@ -91,6 +91,7 @@ type place struct {
 	live   bool
 	epoch  string
 	pos    uint64
+	start  uint64 // where this socket's events of the room began
 	joined uint64 // seq of the session's own join entry
 	held   bool   // the room holds recent events for us
 }

@@ -117,7 +117,14 @@ func (c *Custody) one(ctx context.Context, s *session.Session) error {
 	switch {
 	case err == nil && taken:
 		c.Log.Info("session taken back", "session", s.ID(), "gen", gen)
-		return s.Moved(ctx, gen)
+		if err := s.Moved(ctx, gen); err != nil {
+			return err
+		}
+		if current, ok := c.Hub.Find(s.ID()); !ok || current != s {
+			// Its socket dropped meanwhile, and was detached at the gen before.
+			return c.Store.Detach(ctx, c.Ref, s.ID(), gen)
+		}
+		return nil
 	case err == nil:
 		return nil
 	case errors.Is(err, store.ErrMoved):

@@ -123,6 +123,10 @@ func (w *Sweep) dead(ctx context.Context) error {
 func (w *Sweep) orphans(ctx context.Context, dead store.Ref) error {
 	total := 0
 	for {
+		// It may have come back meanwhile, and looks at its sessions itself.
+		if alive, err := w.Store.Alive(ctx, dead); err != nil || alive {
+			return err
+		}
 		sids, err := w.Store.Owned(ctx, dead, sweepBatch)
 		if err != nil {
 			return err

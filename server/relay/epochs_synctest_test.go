@@ -1,0 +1,308 @@
+package relay
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"strconv"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"godwit/store"
+)
+
+func TestRelay_AnotherEpochIsToldAndGoesOn(t *testing.T) {
+	for name, lose := range map[string]func(w *world, head uint64){
+		"the store was wiped": func(w *world, _ uint64) { w.redis.FlushAll() },
+		"the store lost its tail": func(w *world, head uint64) {
+			w.redis.Del("gw:{r:lobby}:log")
+			w.redis.HSet("gw:{r:lobby}:meta", "seq", strconv.FormatUint(head-3, 10))
+		},
+	} {
+		for how, notice := range map[string]func(n *node){
+			"by comparing": func(n *node) { n.Reset() },
+			"by a message": func(n *node) { // of another node, that knew before
+				n.Relay.Heard(lobby, store.Message{Epoch: "another", Head: 1})
+			},
+			"by a write": func(n *node) { <-n.find(lobby).Lost() },
+		} {
+			t.Run(name+", noticed "+how, func(t *testing.T) {
+				bubble(t, func(t *testing.T, w *world) {
+					n := w.node()
+					ann, bob := n.sit(1, "ann"), n.sit(2, "bob")
+					var head uint64
+					for range 5 {
+						head = ann.say(`"before"`)
+					}
+					synctest.Wait()
+					bob.has("before", 3, head)
+					lose(w, head)
+					notice(n)
+					time.Sleep(100 * time.Millisecond)
+					for _, g := range []*guest{ann, bob} {
+						resets, out := g.told()
+						if len(resets) != 1 || out != 0 {
+							t.Fatalf("%s: %d resets, put out %d times; want one reset", g.User, len(resets), out)
+						}
+						if r := resets[0]; r.Room != lobby || r.Epoch == ann.at.Epoch || r.Epoch == "" || len(r.Members) == 0 {
+							t.Errorf("%s: reset %+v, want another epoch than %s", g.User, r, ann.at.Epoch)
+						}
+					}
+					if n.whole() == 0 {
+						t.Error("nobody was asked to register again first")
+					}
+					resets, _ := bob.told()
+					last := ann.say(`"after"`)
+					synctest.Wait()
+					got := bob.seqs()[bob.before:]
+					for i, seq := range got { // maybe ann's join of the new epoch first
+						if seq != resets[0].Seq+uint64(i+1) {
+							t.Errorf("after a reset to %d: got %v", resets[0].Seq, got)
+						}
+					}
+					if len(got) == 0 || got[len(got)-1] != last {
+						t.Errorf("after the reset: got %v, want up to %d", got, last)
+					}
+				})
+			})
+		}
+	}
+}
+
+func TestRelay_AResetWaitsForTheStoreAndPutsOutWhoIsNotThere(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		n := w.node()
+		ann, bob, cy := n.sit(1, "ann"), n.sit(2, "bob"), n.sit(3, "cy")
+		refuse := func(g *guest, err error) {
+			g.mu.Lock()
+			defer g.mu.Unlock()
+			g.refuse = err
+		}
+		refuse(bob, store.ErrUnavailable)
+		refuse(cy, store.ErrGone)
+		w.redis.FlushAll()
+		n.Reset()
+		time.Sleep(5 * time.Second)
+		if resets, _ := ann.told(); len(resets) > 0 {
+			t.Error("told of a place while another member has none yet")
+		}
+		refuse(bob, nil)
+		time.Sleep(2 * retryEvery)
+		for _, c := range []struct {
+			who  *guest
+			want int
+		}{{ann, 1}, {bob, 1}, {cy, 0}} {
+			if resets, _ := c.who.told(); len(resets) != c.want {
+				t.Errorf("%s: %d resets, want %d", c.who.User, len(resets), c.want)
+			}
+		}
+		before := len(cy.seqs())
+		ann.say(`"after"`)
+		synctest.Wait()
+		if got := cy.seqs()[before:]; len(got) > 0 {
+			t.Errorf("who is not there any more got %v", got)
+		}
+	})
+}
+
+func TestRelay_WhoIsPutOutIsToldOnceAndGetsNothingMore(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		a, b := w.node(), w.node()
+		ann, bob, cy := a.sit(1, "ann"), b.sit(2, "bob"), b.sit(3, "cy")
+		if _, err := a.store.Leave(t.Context(), lobby, bob.Member, store.Known{}, "kicked", false); err != nil {
+			t.Fatal(err)
+		}
+		kick := cy.at.Seq + 1
+		last := ann.say(`"after"`)
+		synctest.Wait()
+		bob.has("kicked", kick-1, kick) // cy's join, and its own leave
+		cy.has("not kicked", kick, last)
+		if _, out := bob.told(); out != 1 {
+			t.Errorf("bob was told %d times that it was put out, want once", out)
+		}
+		if _, out := cy.told(); out != 0 {
+			t.Error("cy was told that it was put out")
+		}
+	})
+}
+
+func TestHold_ASeatTakenLateMissesNothing(t *testing.T) {
+	for _, c := range []struct {
+		name     string
+		hold     bool
+		messages int
+		want     bool // at once, with no read of the log
+	}{
+		{"nothing meanwhile", false, 0, true},
+		{"held, a few meanwhile", true, 10, true},
+		{"held, as many as are kept", true, recentMax, true},
+		{"held, one more than are kept", true, recentMax + 1, false},
+		{"not held", false, 1, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			bubble(t, func(t *testing.T, w *world) {
+				n := w.node()
+				ann := n.sit(1, "ann") // keeps the room's order going
+				bob := n.enter(2, "bob")
+				synctest.Wait()
+				if c.hold {
+					bob.room.Hold()
+				}
+				last := bob.at.Seq
+				for range c.messages {
+					last = ann.say(`"meanwhile"`)
+				}
+				synctest.Wait()
+				if got := bob.room.Sit(bob.seat, bob.at.Epoch, bob.at.Seq); got != c.want {
+					t.Fatalf("seated %t, want %t", got, c.want)
+				}
+				if !c.want {
+					bob.has("not seated", 1, 0)
+					return
+				}
+				bob.has("seated", bob.at.Seq+1, last)
+				if epoch, seq := bob.room.Delivered(bob.seat); epoch != bob.at.Epoch || seq != last {
+					t.Errorf("delivered up to %s/%d, want %s/%d", epoch, seq, bob.at.Epoch, last)
+				}
+				last = ann.say(`"live"`)
+				synctest.Wait()
+				bob.has("live", bob.at.Seq+1, last)
+			})
+		})
+	}
+}
+
+// A member reads the log while others go on talking, and is seated as soon as
+// what it has read meets what is at hand.
+func TestHold_ReplayMeetsTheLiveOrderWhileOthersTalk(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		n := w.node()
+		ann := n.sit(1, "ann")
+		bob := n.enter(2, "bob")
+		bob.room.Hold()
+		talked := make(chan uint64)
+		go func() {
+			last := uint64(0)
+			for range 2000 {
+				last = ann.say(`"x"`)
+			}
+			talked <- last
+		}()
+		var got []uint64
+		pos := bob.at.Seq
+		for !bob.room.Sit(bob.seat, bob.at.Epoch, pos) {
+			page, err := n.store.Read(t.Context(), lobby, pos+1, math.MaxInt64, 50)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, e := range page.Entries {
+				got = append(got, e.Seq)
+				pos = e.Seq
+			}
+		}
+		bob.room.Release()
+		last := <-talked
+		synctest.Wait()
+		got = append(got, bob.seqs()...)
+		var want []uint64
+		for seq := bob.at.Seq + 1; seq <= last; seq++ {
+			want = append(want, seq)
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("read and heard %v, want %d..%d", got, bob.at.Seq+1, last)
+		}
+	})
+}
+
+func TestOpen_ARoomIsFollowedUntilItsLastReferenceIsClosed(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		a, b := w.node(), w.node()
+		ann := a.sit(1, "ann")
+		first, second := b.Open(lobby), b.Open(lobby)
+		if first != second || b.Len() != 1 {
+			t.Errorf("two rooms for one name, %d in all", b.Len())
+		}
+		<-first.Ready()
+		heard := func() uint64 {
+			before := b.Stats.Heard.Load()
+			ann.say(`"x"`)
+			synctest.Wait()
+			return b.Stats.Heard.Load() - before
+		}
+		b.Close(first)
+		if got := heard(); got != 1 {
+			t.Errorf("one reference is left: heard %d messages, want 1", got)
+		}
+		b.Close(second)
+		synctest.Wait()
+		if got := heard(); got != 0 || b.Len() != 0 {
+			t.Errorf("no reference is left: heard %d messages, %d rooms", got, b.Len())
+		}
+		bob := b.sit(2, "bob")
+		last := ann.say(`"again"`)
+		synctest.Wait()
+		bob.has("opened again", last, last)
+	})
+}
+
+// Whoever comes and goes while others talk gets a run of the order without a
+// hole, from its own join to its leaving.
+func TestRoom_ComingAndGoingWhileOthersTalk(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		a, b := w.node(), w.node()
+		ann := a.sit(1, "ann")
+		stop := make(chan struct{})
+		var all sync.WaitGroup
+		all.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+					ann.room.Wrote(ann.say(`"x"`))
+				}
+			}
+		})
+		var coming sync.WaitGroup
+		for i := range uint32(6) {
+			coming.Go(func() {
+				for range 20 {
+					g := b.open(2+i, fmt.Sprint("guest", i))
+					pos := g.at.Seq
+					for !g.room.Sit(g.seat, g.at.Epoch, pos) {
+						page, err := g.store.Read(t.Context(), lobby, pos+1, math.MaxInt64, 50)
+						if err != nil {
+							t.Error(err)
+							return
+						}
+						pos = page.Entries[len(page.Entries)-1].Seq
+					}
+					ann.say(`"somebody is seated"`)
+					g.room.Stand(g.seat)
+					g.room.Release()
+					after := len(g.seqs())
+					for j, ev := range g.seqs() {
+						if want := g.seqs()[0] + uint64(j); ev != want || ev <= pos {
+							t.Errorf("seated at %d, got %v", pos, g.seqs())
+						}
+					}
+					if _, err := g.store.Leave(t.Context(), lobby, g.Member, store.Known{}, "left", false); err != nil {
+						t.Error(err)
+					}
+					b.Close(g.room)
+					if got := len(g.seqs()); got != after {
+						t.Errorf("%d entries came after it had stood up", got-after)
+					}
+				}
+			})
+		}
+		coming.Wait()
+		close(stop)
+		all.Wait()
+		if b.Len() != 0 {
+			t.Errorf("%d rooms are left", b.Len())
+		}
+	})
+}
