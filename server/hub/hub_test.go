@@ -180,7 +180,7 @@ func BenchmarkDeliver(b *testing.B) {
 	}
 }
 
-type silent struct{ ear }
+type silent struct{}
 
 func (silent) Deliver(*wire.RoomEvent) {}
 func (silent) Reset(wire.Reset)        {}
