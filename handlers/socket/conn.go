@@ -40,7 +40,8 @@ type conn struct {
 	logging atomic.Bool                     // a first request is being served
 	heard   atomic.Int64                    // unix ns of the last whole frame; 0: none
 
-	pings int // owned by the wheel: sent since the socket was last heard
+	unread bool // owned by the reader: a read failed, none follows
+	pings  int  // owned by the wheel: sent since the socket was last heard
 }
 
 func newConn(h *Handler, raw net.Conn) *conn {

@@ -170,7 +170,8 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if offers(r, Subprotocol) {
 		upgrader = h.named
 	}
-	ws, err := upgrader.UpgradeFromConn(gathering{raw, c}, bufio.NewReaderSize(raw, 512), r)
+	seen := gathering{raw, c}
+	ws, err := upgrader.UpgradeFromConn(seen, bufio.NewReaderSize(seen, 512), r)
 	if err != nil { // gws has answered it through the outbox
 		c.box.writer.Wait()
 		raw.Close()
@@ -270,9 +271,21 @@ type gathering struct {
 	c *conn
 }
 
+// Read notes that nothing more can be read.
+func (g gathering) Read(p []byte) (int, error) {
+	n, err := g.Conn.Read(p)
+	if err != nil {
+		g.c.unread = true
+	}
+	return n, err
+}
+
+// Write takes what gws answers a frame with. After a failed read there is none
+// to answer: gws would tell the peer 1000, "the session was ended", of a
+// connection that is merely lost.
 func (g gathering) Write(p []byte) (int, error) {
-	if len(p) == 0 {
-		return 0, nil
+	if len(p) == 0 || g.c.unread {
+		return len(p), nil
 	}
 	g.c.box.put(item{op: opRaw, kind: control, payload: append([]byte(nil), p...)})
 	return len(p), nil

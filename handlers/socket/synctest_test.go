@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"godwit/e2e/raw"
+	"godwit/internal/pipe"
 	"godwit/internal/trial"
 	"godwit/wire"
 )
@@ -208,5 +209,16 @@ func TestTime_ARateThatIsLimitedIsWelcomeAgainWhenItSays(t *testing.T) {
 		if e, ok := ask().(*wire.Error); !ok || e.Reason() != wire.NotMember {
 			t.Errorf("after the time it named: %v", e)
 		}
+	})
+}
+
+// A peer that ends its way out has not ended its session.
+func TestSocket_AHalfClosedOneIsNotToldThatItsSessionEnded(t *testing.T) {
+	bubble(t, nil, func(t *testing.T, f *trial.Fleet) {
+		c := hello(t, f, "ann")
+		if err := c.Net.(*pipe.Conn).CloseWrite(); err != nil {
+			t.Fatal(err)
+		}
+		endsAt(t, c, time.Now(), 0, wire.CloseGoingAway)
 	})
 }
