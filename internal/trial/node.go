@@ -7,7 +7,6 @@ import (
 	"sync"
 
 	"godwit/handlers/socket"
-	"godwit/internal/pipe"
 	"godwit/server"
 	"godwit/server/auth"
 	"godwit/store"
@@ -44,13 +43,7 @@ func (f *Fleet) start(name string) *Node {
 	must(err)
 	n.store, n.Core = st, server.New(s.Server, st, v, s.Store.Logger)
 	n.Sockets = socket.New(s.Socket, n.Core, s.Store.Logger)
-	if f.opt.Bubble {
-		n.listener, n.URL = pipe.Listen(), "ws://"+name+":80/"
-	} else {
-		n.listener, err = net.Listen("tcp", "127.0.0.1:0")
-		must(err)
-		n.URL = "ws://" + n.listener.Addr().String() + "/"
-	}
+	n.listener, n.URL = f.listen(name)
 	n.web = &http.Server{Handler: n.Sockets}
 	sockets, deaf := context.WithCancel(context.Background())
 	life, dead := context.WithCancel(context.Background())

@@ -11,7 +11,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"strings"
 	"sync"
 	"time"
 
@@ -43,6 +42,7 @@ type Settings struct {
 
 // Fleet is some nodes on one store.
 type Fleet struct {
+	// Nodes are the nodes, cut ones included. Only Restart changes it.
 	Nodes []*Node
 	// Redis is the store's inside.
 	Redis *miniredis.Miniredis
@@ -50,11 +50,17 @@ type Fleet struct {
 	opt  Options
 	stop chan struct{}
 	tick sync.WaitGroup
+
+	mu     sync.Mutex
+	routes map[string]*pipe.Listener // guarded by mu: by host:port, in a bubble
 }
 
 // Start runs nodes that accept dev tokens, and returns when all have joined.
 func Start(o Options) *Fleet {
-	f := &Fleet{Redis: miniredis.NewMiniRedis(), opt: o, stop: make(chan struct{})}
+	f := &Fleet{
+		Redis: miniredis.NewMiniRedis(), opt: o,
+		stop: make(chan struct{}), routes: make(map[string]*pipe.Listener),
+	}
 	if o.Bubble {
 		c, err := f.Redis.Dial() // starts it without a listener
 		must(err)
@@ -110,12 +116,27 @@ func (f *Fleet) Dial(ctx context.Context, network, addr string) (net.Conn, error
 	if !f.opt.Bubble {
 		return new(net.Dialer).DialContext(ctx, network, addr)
 	}
-	for _, n := range f.Nodes {
-		if strings.HasPrefix(n.URL, "ws://"+addr+"/") {
-			return n.listener.(*pipe.Listener).Dial()
-		}
+	f.mu.Lock()
+	l := f.routes[addr]
+	f.mu.Unlock()
+	if l == nil {
+		return nil, &net.OpError{Op: "dial", Net: network, Err: fmt.Errorf("no node at %s", addr)}
 	}
-	return nil, &net.OpError{Op: "dial", Net: network, Err: fmt.Errorf("no node at %s", addr)}
+	return l.Dial()
+}
+
+// listen opens a node's way in.
+func (f *Fleet) listen(name string) (l net.Listener, url string) {
+	if !f.opt.Bubble {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		must(err)
+		return l, "ws://" + l.Addr().String() + "/"
+	}
+	in := pipe.Listen()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.routes[name+":80"] = in
+	return in, "ws://" + name + ":80/"
 }
 
 // dialRedis is the network as a node sees it.
