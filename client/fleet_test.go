@@ -374,6 +374,12 @@ func TestOnce_WhateverHappensToAnswersAndSockets(t *testing.T) {
 				t.Fatalf("reader saw %d after %d", e.Seq, at)
 			}
 			at = e.Seq
+		case client.Resumed:
+			for _, r := range e.Rooms {
+				if !r.Recovered && at > 0 { // before, the answer to its join was lost
+					t.Fatalf("reader was resumed without recovery of %q, though the log was whole", r.Room)
+				}
+			}
 		default:
 			t.Fatalf("reader was told %+v, though the log was whole", e)
 		}
