@@ -37,6 +37,10 @@ type Track[T any] struct {
 	noticed uint64 // highest seq known to exist
 	from    uint64 // start of the hole that is being read
 	pending []item[T]
+
+	// While Starting: the highest seq said to exist in the epoch said last.
+	ahead      string
+	aheadNoted uint64
 }
 
 type item[T any] struct {
@@ -66,9 +70,13 @@ func (t *Track[T]) Position() (epoch string, head uint64) { return t.epoch, t.he
 func (t *Track[T]) Start(epoch string, head uint64) Step[T] {
 	t.state, t.epoch, t.head = Live, epoch, head
 	t.noticed = head
+	if t.ahead == epoch {
+		t.noticed = max(head, t.aheadNoted)
+	}
+	t.ahead, t.aheadNoted = "", 0
 	t.pending = slices.DeleteFunc(t.pending, func(i item[T]) bool { return i.epoch != epoch })
-	for _, i := range t.pending {
-		t.noticed = max(t.noticed, i.seq)
+	if n := len(t.pending); n > 0 {
+		t.noticed = max(t.noticed, t.pending[n-1].seq)
 	}
 	return t.advance()
 }
@@ -79,11 +87,13 @@ func (t *Track[T]) Stop() { t.state = Starting }
 // Heard is one entry from the fan-out.
 func (t *Track[T]) Heard(epoch string, seq uint64, v T) Step[T] {
 	if t.state == Starting {
+		t.note(epoch, seq)
 		t.keep(epoch, seq, v)
 		return Step[T]{}
 	}
 	if epoch != t.epoch {
 		t.state = Starting
+		t.note(epoch, seq)
 		t.keep(epoch, seq, v)
 		return Step[T]{Reset: true}
 	}
@@ -104,19 +114,15 @@ func (t *Track[T]) Heard(epoch string, seq uint64, v T) Step[T] {
 // Announced is the head of the room, said without its entry.
 func (t *Track[T]) Announced(epoch string, head uint64) Step[T] {
 	if t.state == Starting {
+		t.note(epoch, head)
 		return Step[T]{}
 	}
-	if epoch != t.epoch || head < t.head {
-		// A head can be said late, but never one below what was delivered
-		// without the later entries having been said before it... except by
-		// a store that lost its tail, which says another epoch.
-		if epoch == t.epoch {
-			return Step[T]{}
-		}
+	if epoch != t.epoch {
 		t.state = Starting
+		t.note(epoch, head)
 		return Step[T]{Reset: true}
 	}
-	t.noticed = max(t.noticed, head)
+	t.noticed = max(t.noticed, head) // one said late says nothing new
 	return t.advance()
 }
 
@@ -184,6 +190,14 @@ func (t *Track[T]) advance() Step[T] {
 	return step
 }
 
+// note remembers, for the next Start, what is known to exist.
+func (t *Track[T]) note(epoch string, seq uint64) {
+	if t.ahead != epoch {
+		t.ahead, t.aheadNoted = epoch, 0
+	}
+	t.aheadNoted = max(t.aheadNoted, seq)
+}
+
 // keep holds an entry that cannot be delivered yet, in order, once.
 func (t *Track[T]) keep(epoch string, seq uint64, v T) {
 	at, found := slices.BinarySearchFunc(t.pending, seq, func(i item[T], seq uint64) int {
@@ -202,7 +216,7 @@ func (t *Track[T]) keep(epoch string, seq uint64, v T) {
 		return
 	}
 	if len(t.pending) >= MaxPending {
-		return // noticed remembers that it exists; Start learns it from the next head
+		return // it is known to exist: the log has it
 	}
 	t.pending = slices.Insert(t.pending, at, item[T]{epoch, seq, v})
 }
