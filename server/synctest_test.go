@@ -4,9 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/alicebob/miniredis/v2/server"
 
 	"godwit/e2e/raw"
 	"godwit/internal/trial"
@@ -214,5 +217,46 @@ func TestPart_ANodeThatComesBackTooLateClosesWhatIsGone(t *testing.T) {
 			t.Errorf("the session's newer socket: %v", again.Closed())
 		}
 		bob.seesNothing(time.Minute)
+	})
+}
+
+// A store that is wiped and then away leaves no send, and no reader, waiting.
+func TestWipe_ASendIsAnsweredInTimeThoughTheRoomIsNotRebuilt(t *testing.T) {
+	fleet(t, func(t *testing.T, f *trial.Fleet) {
+		ann := enter(t, f, 1, "ann")
+		ann.join("lobby")
+		f.Redis.FlushAll()
+		f.Redis.Server().SetPreHook(func(p *server.Peer, _ string, args ...string) bool {
+			if !slices.Contains(args, "gw:store") {
+				return false // the send is served: it finds no room
+			}
+			p.WriteError("LOADING not now") // the node cannot know that all is lost
+			return true
+		})
+		asked := time.Now()
+		ids := make([]string, 3)
+		for i := range ids {
+			var err error
+			if ids[i], err = ann.Ask("room.send", wire.Send{Room: "lobby", Data: wire.Raw(`"lost?"`)}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for _, id := range ids {
+			if err := ann.Answer(t.Context(), id, nil); reason(err) != wire.Unavailable {
+				t.Errorf("a send answers %v, want unavailable", err)
+			}
+		}
+		if took := time.Since(asked); took > time.Second {
+			t.Errorf("answered after %s, want 1s at most", took)
+		}
+		f.Redis.Server().SetPreHook(nil)
+		n, err := ann.Next(t.Context())
+		if err != nil || n.Method != "room.reset" {
+			t.Fatalf("got %+v, %v, want a reset", n, err)
+		}
+		time.Sleep(time.Second) // the lease, too, has waited
+		if err := ann.say("back", 1); err != nil {
+			t.Error(err)
+		}
 	})
 }

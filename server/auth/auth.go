@@ -24,7 +24,7 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 )
 
-// Errors of Verify, wrapped with why.
+// Errors of Verify.
 var (
 	// ErrExpired: the token was good and its exp has passed.
 	ErrExpired = errors.New("token expired")
@@ -34,6 +34,13 @@ var (
 	// a token that needs it. Another try may succeed.
 	ErrNotReady = errors.New("token keys not read yet")
 )
+
+// refusal is an ErrRefused. Its words are the reason alone: whoever tells it
+// says that the token is refused.
+type refusal string
+
+func (r refusal) Error() string      { return string(r) }
+func (refusal) Is(target error) bool { return target == ErrRefused }
 
 // shortSecret is the length below which an HS256 secret is warned of, in bytes:
 // it can be found by trying, from any one token.
@@ -127,7 +134,7 @@ func (v *Verifier) Verify(ctx context.Context, token string) (Claims, error) {
 		}
 	}
 	if v.parser == nil {
-		return Claims{}, fmt.Errorf("%w: only dev tokens are accepted", ErrRefused)
+		return Claims{}, refusal("only dev tokens are accepted")
 	}
 	var set *keySet
 	if v.jwks != nil {
@@ -147,7 +154,7 @@ func (v *Verifier) Verify(ctx context.Context, token string) (Claims, error) {
 }
 
 // errNoKey: the set has no key that the token could be signed with.
-var errNoKey = fmt.Errorf("%w: signed with a key that is not in the set", ErrRefused)
+const errNoKey = refusal("signed with a key that is not in the set")
 
 func (v *Verifier) check(token string, set *keySet) (Claims, error) {
 	var p payload
@@ -164,12 +171,12 @@ func (v *Verifier) check(token string, set *keySet) (Claims, error) {
 	case errors.Is(err, errNoKey):
 		return Claims{}, errNoKey
 	case errors.Is(err, jwt.ErrTokenMalformed):
-		return Claims{}, fmt.Errorf("%w: not a JWT, or its claims are malformed", ErrRefused)
+		return Claims{}, refusal("not a JWT, or its claims are malformed")
 	default:
-		return Claims{}, fmt.Errorf("%w: wrong signature, or an algorithm that is not accepted", ErrRefused)
+		return Claims{}, refusal("wrong signature, or an algorithm that is not accepted")
 	}
 	if _, ok := parsed.Header["crit"]; ok {
-		return Claims{}, fmt.Errorf("%w: crit names an extension that is not understood", ErrRefused)
+		return Claims{}, refusal("crit names an extension that is not understood")
 	}
 	return p.claims(v.cfg)
 }
@@ -180,7 +187,7 @@ const devLife = 10 * 365 * 24 * time.Hour
 
 func (v *Verifier) dev(user string) (Claims, error) {
 	if why := badUser(user); why != "" {
-		return Claims{}, fmt.Errorf("%w: dev token: %s", ErrRefused, why)
+		return Claims{}, refusal("the user of a dev token is " + why)
 	}
 	return Claims{User: user, Expires: v.cfg.Now().Add(devLife)}, nil
 }

@@ -123,6 +123,29 @@ func refused(t *testing.T, v *Verifier, token string) {
 	if leaks(err.Error(), token) {
 		t.Errorf("the error quotes the token: %v", err)
 	}
+	if strings.Contains(err.Error(), "refused") {
+		t.Errorf("the error is %q, want the reason alone: who tells it says that the token is refused", err)
+	}
+}
+
+func TestVerify_ARefusalIsTheReasonAlone(t *testing.T) {
+	both := newVerifier(t, Config{Secret: secret, JWKS: fileOf(t, jwksOf(jwk("ed", testKeys().ed.Public())))})
+	onlyDev := newVerifier(t, Config{Dev: true})
+	for name, c := range map[string]struct {
+		v           *Verifier
+		token, want string
+	}{
+		"no key":     {both, mint(t, jwt.SigningMethodEdDSA, testKeys().ed2, claims(), "kid", "who"), "signed with a key that is not in the set"},
+		"long sub":   {both, mint(t, jwt.SigningMethodHS256, secret, claims("sub", strings.Repeat("a", 129))), "sub is longer than 128 bytes"},
+		"no sub":     {both, mint(t, jwt.SigningMethodHS256, secret, claims("sub", nil)), "no sub"},
+		"no dev":     {both, "dev:ann", "not a JWT, or its claims are malformed"},
+		"dev":        {onlyDev, "dev:", "the user of a dev token is empty"},
+		"dev and no": {onlyDev, "abc", "only dev tokens are accepted"},
+	} {
+		if _, err := c.v.Verify(t.Context(), c.token); !errors.Is(err, ErrRefused) || err.Error() != c.want {
+			t.Errorf("%s: %v, want ErrRefused that says %q", name, err, c.want)
+		}
+	}
 }
 
 func TestVerify_RefusesWrongClaims(t *testing.T) {

@@ -59,7 +59,7 @@ func newJWKS(cfg Config) (*jwks, error) {
 	}
 	u, err := url.Parse(cfg.JWKS)
 	if err != nil || !trusted(u) {
-		return nil, errors.New("JWKS URL: expected https://, or http:// to a loopback host, or the path of a file")
+		return nil, errors.New("JWKS URL: neither https:// nor http:// to a loopback host")
 	}
 	j.url = cfg.JWKS
 	if j.client == nil {

@@ -43,13 +43,13 @@ func (*payload) GetAudience() (jwt.ClaimStrings, error)       { return nil, nil 
 // is wrong in another way is refused for that.
 func (p *payload) claims(cfg Config) (Claims, error) {
 	refuse := func(why string) (Claims, error) {
-		return Claims{}, fmt.Errorf("%w: %s", ErrRefused, why)
+		return Claims{}, refusal(why)
 	}
 	if p.Sub == nil {
 		return refuse("no sub")
 	}
 	if why := badUser(*p.Sub); why != "" {
-		return refuse("sub: " + why)
+		return refuse("sub is " + why)
 	}
 	if p.Exp == nil {
 		return refuse("no exp")

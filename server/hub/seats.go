@@ -89,12 +89,17 @@ func (s *Seats) Deliver(epoch string, ev *wire.RoomEvent) (expelled []*Seat) {
 		return nil
 	}
 	for _, seat := range s.all {
-		if seat.deliver(epoch, e, ev) && ev.Kind == wire.KindLeave &&
-			(ev.Reason == wire.LeftClosed || ev.Reason == wire.LeftKicked && ev.From.Client == seat.Reader.Client) {
+		if seat.deliver(epoch, e, ev) && PutsOut(ev, seat.Reader.Client) {
 			expelled = append(expelled, seat)
 		}
 	}
 	return expelled
+}
+
+// PutsOut says whether an event ends a client's membership against its will.
+func PutsOut(ev *wire.RoomEvent, client uint32) bool {
+	return ev.Kind == wire.KindLeave &&
+		(ev.Reason == wire.LeftClosed || ev.Reason == wire.LeftKicked && ev.From.Client == client)
 }
 
 func (seat *Seat) deliver(epoch string, e address.Entry, ev *wire.RoomEvent) bool {

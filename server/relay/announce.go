@@ -4,6 +4,9 @@ import (
 	"context"
 	"sync"
 	"time"
+
+	"godwit/rules/order"
+	"godwit/store"
 )
 
 // headlines are the rooms whose newest entry this node wrote, in the order in
@@ -20,15 +23,23 @@ type headline struct {
 	at   time.Time
 }
 
-// Wrote says that this node appended seq to the room. If nothing follows for a
-// second, the node says the head once more, so that a node that missed this
-// very entry learns of it.
-func (rm *Room) Wrote(seq uint64) {
+// Wrote says that this node appended the entry at head to the room. If nothing
+// follows for a while, the node says the head once more, so that a node that
+// missed this very entry learns of it.
+func (rm *Room) Wrote(head store.Head) {
 	rm.mu.Lock()
 	defer rm.mu.Unlock()
-	rm.wrote = max(rm.wrote, seq)
+	rm.wroteOwn(head)
+}
+
+// wroteOwn is Wrote with mu held.
+func (rm *Room) wroteOwn(head store.Head) {
+	if head.Epoch == rm.wrote.Epoch && head.Seq < rm.wrote.Seq {
+		return // answers may come in another order
+	}
+	rm.wrote = head
 	if !rm.announced {
-		rm.announced, rm.said = true, rm.wrote
+		rm.announced, rm.said = true, head
 		rm.relay.head.add(rm)
 	}
 }
@@ -89,20 +100,23 @@ func (r *Relay) announce(ctx context.Context) {
 
 // sayHead announces the head if this node wrote it and nothing followed.
 func (rm *Room) sayHead(ctx context.Context) {
+	open := rm.relay.open(rm)
 	rm.mu.Lock()
 	epoch, head := rm.track.Position()
-	seq := rm.wrote
-	silent := rm.wrote == rm.said
-	rm.said, rm.announced = seq, !silent
+	starting := rm.track.State() == order.Starting
+	wrote := rm.wrote
+	// It wrote again meanwhile, or does not know yet which order holds.
+	later := wrote != rm.said || starting && open
+	rm.said, rm.announced = wrote, later
 	rm.mu.Unlock()
-	if !silent {
-		rm.relay.head.add(rm) // it wrote again within the second
+	switch {
+	case later:
+		rm.relay.head.add(rm)
 		return
-	}
-	if seq < head || epoch == "" {
+	case !starting && (wrote.Epoch != epoch || wrote.Seq < head):
 		return // somebody else wrote the newest entry, and says so
 	}
-	if err := rm.relay.store.Announce(ctx, rm.name, epoch, seq); err != nil {
+	if err := rm.relay.store.Announce(ctx, rm.name, wrote.Epoch, wrote.Seq); err != nil {
 		rm.relay.log.Warn("head not announced", "room", rm.name, "error", err)
 	}
 }

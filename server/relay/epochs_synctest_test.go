@@ -155,7 +155,7 @@ func TestHold_ASeatTakenLateMissesNothing(t *testing.T) {
 					last = ann.say(`"meanwhile"`)
 				}
 				synctest.Wait()
-				if got := bob.room.Sit(bob.seat, bob.at.Epoch, bob.at.Seq); got != c.want {
+				if got := bob.room.Sit(bob.seat, bob.at.Epoch, bob.at.Seq, bob.at.Seq); got != c.want {
 					t.Fatalf("seated %t, want %t", got, c.want)
 				}
 				if !c.want {
@@ -192,7 +192,7 @@ func TestHold_ReplayMeetsTheLiveOrderWhileOthersTalk(t *testing.T) {
 		}()
 		var got []uint64
 		pos := bob.at.Seq
-		for !bob.room.Sit(bob.seat, bob.at.Epoch, pos) {
+		for !bob.room.Sit(bob.seat, bob.at.Epoch, pos, bob.at.Seq) {
 			page, err := n.store.Read(t.Context(), lobby, pos+1, math.MaxInt64, 50)
 			if err != nil {
 				t.Fatal(err)
@@ -261,7 +261,7 @@ func TestRoom_ComingAndGoingWhileOthersTalk(t *testing.T) {
 				case <-stop:
 					return
 				default:
-					ann.room.Wrote(ann.say(`"x"`))
+					ann.wrote(ann.say(`"x"`))
 				}
 			}
 		})
@@ -271,7 +271,7 @@ func TestRoom_ComingAndGoingWhileOthersTalk(t *testing.T) {
 				for range 20 {
 					g := b.open(2+i, fmt.Sprint("guest", i))
 					pos := g.at.Seq
-					for !g.room.Sit(g.seat, g.at.Epoch, pos) {
+					for !g.room.Sit(g.seat, g.at.Epoch, pos, g.at.Seq) {
 						page, err := g.store.Read(t.Context(), lobby, pos+1, math.MaxInt64, 50)
 						if err != nil {
 							t.Error(err)

@@ -33,8 +33,10 @@ const (
 	verifyChunk = 256
 	// retryEvery is the pause before a job asks a store that was away again.
 	retryEvery = 100 * time.Millisecond
-	// quiet is how long after a room's newest entry its head is said again.
-	quiet = time.Second
+	// quiet is how long after an entry its head is said again, if no other
+	// entry has followed; after the last of a burst, at most twice that. A node
+	// that missed it must know within 2 s.
+	quiet = 700 * time.Millisecond
 )
 
 // Stats counts what the relay did since it was made.

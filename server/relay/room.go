@@ -39,10 +39,10 @@ type Room struct {
 	epochs    chan struct{} // closed when the reset under way is over
 	holds     int
 	recent    []*wire.RoomEvent
-	bytes     int    // of recent
-	wrote     uint64 // newest entry that this node appended
-	said      uint64 // wrote, when the head was put on the list to be said again
-	announced bool   // it stands on that list
+	bytes     int        // of recent
+	wrote     store.Head // newest entry that this node appended
+	said      store.Head // wrote, when the head was put on the list to be said again
+	announced bool       // it stands on that list
 }
 
 // Name is the room's name.
@@ -86,26 +86,28 @@ func (rm *Room) Release() {
 }
 
 // Sit seats a member that has everything up to `after` of an epoch: what comes
-// next it gets live. It says false, and seats nobody, when the node is further
-// and what lies between is not at hand: read it from the log and ask again.
-func (rm *Room) Sit(seat *hub.Seat, epoch string, after uint64) bool {
+// next it gets live. head is the room's, read from the store once the room was
+// Ready: where the node has no order yet, it begins there. Sit says false, and
+// seats nobody, when the node is further than `after` and what lies between is
+// not at hand: read it from the log and ask again.
+func (rm *Room) Sit(seat *hub.Seat, epoch string, after, head uint64) bool {
 	rm.mu.Lock()
 	defer rm.mu.Unlock()
+	if rm.track.State() == order.Starting && !rm.resetting {
+		// From the head on: what a member lacks before it is read at the pace
+		// of its socket.
+		rm.ts, rm.trusted = 0, rm.relay.era.Load()
+		rm.expelLater(rm.apply(rm.track.Start(epoch, max(after, head))))
+	}
 	seat.Epoch, seat.After = epoch, after
-	have, head := rm.track.Position()
+	have, now := rm.track.Position()
 	switch {
-	case rm.track.State() == order.Starting:
+	case rm.resetting: // it is placed with the others
 		rm.seats.Put(seat)
-		if !rm.resetting {
-			rm.ts, rm.trusted = 0, rm.relay.era.Load()
-			rm.expelLater(rm.apply(rm.track.Start(epoch, after)))
-		}
-		return true
 	case have != epoch:
 		rm.seats.Put(seat)
 		rm.startReset()
-		return true
-	case after < head:
+	case after < now:
 		i := rm.indexRecent(after + 1)
 		if i < 0 {
 			return false
@@ -119,10 +121,10 @@ func (rm *Room) Sit(seat *hub.Seat, epoch string, after uint64) bool {
 				rm.expelLater([]*hub.Seat{out})
 			}
 		}
-		seat.After = head
-		return true
+		seat.After = now
+	default:
+		rm.seats.Put(seat)
 	}
-	rm.seats.Put(seat)
 	return true
 }
 
@@ -367,13 +369,16 @@ func (rm *Room) rejoin(ctx context.Context, known store.Known) bool {
 	if epoch == "" {
 		return true // nobody is left; whoever sits down next starts the order
 	}
+	rm.ts, rm.trusted = 0, rm.relay.era.Load()
 	for seat, r := range told {
+		if r.New {
+			rm.wroteOwn(store.Head{Epoch: r.Epoch, Seq: r.Seq})
+		}
 		seat.Ear.Reset(wire.Reset{
 			Room: rm.name, Epoch: r.Epoch, Seq: r.Seq, CSeq: r.CSeq,
 			Members: Members(r.Members), More: r.Count > len(r.Members), InCall: r.InCall,
 		})
 	}
-	rm.ts, rm.wrote, rm.trusted = 0, 0, rm.relay.era.Load()
 	rm.recent, rm.bytes = nil, 0
 	rm.expelLater(rm.apply(rm.track.Start(epoch, start)))
 	return true

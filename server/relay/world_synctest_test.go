@@ -186,7 +186,7 @@ func (n *node) open(client uint32, user string) *guest {
 func (n *node) sit(client uint32, user string) *guest {
 	n.w.Helper()
 	g := n.enter(client, user)
-	if !g.room.Sit(g.seat, g.at.Epoch, g.at.Seq) {
+	if !g.room.Sit(g.seat, g.at.Epoch, g.at.Seq, g.at.Seq) {
 		n.w.Fatalf("%s cannot sit at its own join", user)
 	}
 	synctest.Wait()
@@ -239,6 +239,9 @@ func (g *guest) say(data string) uint64 {
 	}
 	return sent.Seq
 }
+
+// wrote tells the room that the node appended seq.
+func (g *guest) wrote(seq uint64) { g.room.Wrote(store.Head{Epoch: g.at.Epoch, Seq: seq}) }
 
 // seqs are those of what came.
 func (g *guest) seqs() []uint64 {

@@ -311,8 +311,9 @@ func (s *Session) regain(ctx context.Context, rooms []string, positions map[stri
 			return nil, errs[i]
 		}
 		at := s.place(room)
-		at.epoch, at.pos, at.joined = views[i].Epoch, starts[i], views[i].Joined
-		at.start = at.pos
+		s.mu.Lock()
+		at.stand(views[i], starts[i])
+		s.mu.Unlock()
 		catchUp = append(catchUp, at)
 		out.Rooms = append(out.Rooms, wire.SessionRoom{
 			Room: room, Epoch: views[i].Epoch, Seq: views[i].Seq,

@@ -72,7 +72,10 @@ func (s *Session) resumeFrom(ctx context.Context, rooms []string, views []store.
 func (s *Session) follow(places []*place) {
 	var behind []*place
 	for _, at := range places {
-		if !s.sit(at, at.epoch, at.pos) {
+		s.mu.Lock()
+		epoch, pos := at.epoch, at.pos
+		s.mu.Unlock()
+		if !s.sit(at, epoch, pos) {
 			behind = append(behind, at)
 		}
 	}
@@ -81,7 +84,7 @@ func (s *Session) follow(places []*place) {
 	}
 	s.begin(func() {
 		for _, at := range behind {
-			s.replay(s.ctx, at)
+			s.replay(at)
 		}
 	})
 }
@@ -107,7 +110,7 @@ func (s *Session) sit(at *place, epoch string, pos uint64) bool {
 		return true // left, or dropped, meanwhile
 	}
 	at.epoch, at.pos = epoch, pos
-	if !at.room.Sit(at.seat, epoch, pos) {
+	if !at.room.Sit(at.seat, epoch, pos, at.head) {
 		return false
 	}
 	at.live = true
@@ -117,8 +120,8 @@ func (s *Session) sit(at *place, epoch string, pos uint64) bool {
 
 // replay reads the log from the place's position to the socket, page by page
 // as the socket drains, until the place is live.
-func (s *Session) replay(ctx context.Context, at *place) {
-	room := at.room.Name()
+func (s *Session) replay(at *place) {
+	ctx, room := at.ctx, at.room.Name()
 	count := replayFirst
 	for ctx.Err() == nil {
 		s.mu.Lock()
@@ -134,7 +137,7 @@ func (s *Session) replay(ctx context.Context, at *place) {
 		case page.Epoch != epoch, len(page.Entries) == 0 && page.Head > pos, len(page.Entries) > 0 && page.Entries[0].Seq != pos+1:
 			// Another order, or the log no longer has what comes next: the
 			// client is told where it goes on.
-			if !s.startOver(ctx, at) {
+			if !s.startOver(at) {
 				wait(ctx, replayRetry)
 				continue
 			}
@@ -146,7 +149,11 @@ func (s *Session) replay(ctx context.Context, at *place) {
 			bytes += len(e.Data)
 			ev := relay.Event(room, e)
 			if address.Receives(hub.Address(ev), reader) {
-				if s.sock.Replay(ctx, ev) != nil {
+				if s.hand(at, ev) != nil {
+					return
+				}
+				if hub.PutsOut(ev, s.who.Client) {
+					s.Expelled(room)
 					return
 				}
 			}
@@ -161,18 +168,39 @@ func (s *Session) replay(ctx context.Context, at *place) {
 	}
 }
 
+// hand hands one event of the log to the socket, unless the session has left.
+func (s *Session) hand(at *place, ev *wire.RoomEvent) error {
+	at.replaying.Lock()
+	defer at.replaying.Unlock()
+	if err := at.ctx.Err(); err != nil {
+		return err
+	}
+	return s.sock.Replay(at.ctx, ev)
+}
+
 // startOver tells the client that a room goes on somewhere else, and seats it
 // there. It says whether it is done.
-func (s *Session) startOver(ctx context.Context, at *place) bool {
+func (s *Session) startOver(at *place) bool {
 	room := at.room.Name()
-	r, err := s.Rejoin(ctx, room, store.Known{Epoch: at.epoch})
+	s.mu.Lock()
+	epoch := at.epoch
+	s.mu.Unlock()
+	r, err := s.Rejoin(at.ctx, room, store.Known{Epoch: epoch})
 	if err != nil {
 		return !errors.Is(err, store.ErrUnavailable) && !errors.Is(err, store.ErrWiped)
+	}
+	at.replaying.Lock()
+	defer at.replaying.Unlock()
+	if at.ctx.Err() != nil {
+		return true
 	}
 	s.Reset(wire.Reset{
 		Room: room, Epoch: r.Epoch, Seq: r.Seq, CSeq: r.CSeq,
 		Members: relay.Members(r.Members), More: r.Count > len(r.Members), InCall: r.InCall,
 	})
+	s.mu.Lock()
+	at.head = r.Seq
+	s.mu.Unlock()
 	return s.sit(at, r.Epoch, r.Seq)
 }
 

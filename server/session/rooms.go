@@ -75,8 +75,7 @@ func (s *Session) join(ctx context.Context, params jsontext.Value) Reply {
 		s.release(at)
 		return s.fail("room.join", err)
 	}
-	at.epoch, at.pos, at.joined = r.Epoch, r.Seq, r.Joined
-	recovered := false
+	after, recovered := r.Seq, false
 	if p.Since != nil && (s.door.open(p.Room) || !r.New) {
 		start, ok, err := s.recover(ctx, p.Room, r, *p.Since)
 		if err != nil {
@@ -84,10 +83,10 @@ func (s *Session) join(ctx context.Context, params jsontext.Value) Reply {
 			return s.fail("room.join", err)
 		}
 		if recovered = ok; ok {
-			at.pos = start
+			after = start
 		}
 	}
-	at.start = at.pos
+	at.stand(r, after)
 	s.mu.Lock()
 	s.places[p.Room] = at
 	s.mu.Unlock()
@@ -118,7 +117,7 @@ func (s *Session) enter(ctx context.Context, at *place, room string) (store.Room
 		}
 	}
 	if err == nil && r.New {
-		at.room.Wrote(r.Seq)
+		at.room.Wrote(store.Head{Epoch: r.Epoch, Seq: r.Seq})
 	}
 	return r, err
 }
@@ -180,7 +179,7 @@ func (s *Session) leave(ctx context.Context, params jsontext.Value) Reply {
 		return s.fail("room.leave", err)
 	}
 	if err == nil {
-		at.room.Wrote(head.Seq)
+		at.room.Wrote(head)
 	}
 	s.Expelled(p.Room)
 	if err := s.door.Store.Exit(ctx, s.id, p.Room); err != nil {

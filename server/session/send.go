@@ -3,6 +3,7 @@ package session
 import (
 	"context"
 	"errors"
+	"time"
 
 	"github.com/go-json-experiment/json/jsontext"
 
@@ -38,16 +39,23 @@ func (s *Session) send(ctx context.Context, params jsontext.Value, done func(Rep
 		return
 	}
 	s.flight <- struct{}{}
+	land := func(reply Reply) {
+		<-s.flight
+		done(reply)
+	}
 	s.deliver(ctx, at, draft, func(sent store.Sent, err error) {
-		if errors.Is(err, store.ErrWiped) {
-			// The lane must not wait for the room to be rebuilt.
-			if s.begin(func() { s.resend(ctx, at, draft, done) }) {
+		if !errors.Is(err, store.ErrWiped) {
+			land(s.sent(at, sent, err))
+			return
+		}
+		// Nothing was stored. The lane must not wait for the room to be rebuilt.
+		s.again(at, func(rebuilt bool) {
+			if !rebuilt {
+				land(s.sent(at, sent, err))
 				return
 			}
-			err = store.ErrUnavailable
-		}
-		<-s.flight
-		done(s.sent(at, sent, err))
+			s.deliver(ctx, at, draft, func(sent store.Sent, err error) { land(s.sent(at, sent, err)) })
+		})
 	})
 }
 
@@ -68,24 +76,43 @@ func (s *Session) deliver(ctx context.Context, at *place, d store.Draft, done fu
 	s.door.Store.Send(ctx, at.room.Name(), s.member(), at.room.Known(), d, done)
 }
 
-// resend repeats a message that met a store without its room, once the room is
-// rebuilt. Nothing was stored, so nothing is doubled.
-func (s *Session) resend(ctx context.Context, at *place, d store.Draft, done func(Reply)) {
-	defer func() { <-s.flight }()
+// rebuiltWithin is how long a send waits for its room to be rebuilt.
+const rebuiltWithin = 900 * time.Millisecond
+
+// again calls f, after those that wait before it, once the room is rebuilt;
+// with false if that does not come in time, or the session leaves the room.
+func (s *Session) again(at *place, f func(rebuilt bool)) {
+	s.mu.Lock()
+	at.lost = append(at.lost, f)
+	first := len(at.lost) == 1
+	s.mu.Unlock()
+	if first && !s.begin(func() { s.afterReset(at) }) {
+		s.told(at, false)
+	}
+}
+
+// afterReset waits until the room is rebuilt, and tells who waits for it.
+func (s *Session) afterReset(at *place) {
+	t := time.NewTimer(rebuiltWithin)
+	defer t.Stop()
 	select {
 	case <-at.room.Lost():
-	case <-s.ctx.Done():
-		done(Reply{Err: wire.ErrUnavailable()})
-		return
+		s.told(at, true)
+	case <-at.ctx.Done():
+		s.told(at, false)
+	case <-t.C:
+		s.told(at, false)
 	}
-	type result struct {
-		sent store.Sent
-		err  error
+}
+
+func (s *Session) told(at *place, rebuilt bool) {
+	s.mu.Lock()
+	waiting := at.lost
+	at.lost = nil
+	s.mu.Unlock()
+	for _, f := range waiting {
+		f(rebuilt)
 	}
-	ch := make(chan result, 1)
-	s.deliver(ctx, at, d, func(sent store.Sent, err error) { ch <- result{sent, err} })
-	r := <-ch
-	done(s.sent(at, r.sent, r.err))
 }
 
 // sent turns the store's answer into the client's.
@@ -94,7 +121,7 @@ func (s *Session) sent(at *place, sent store.Sent, err error) Reply {
 		return s.fail("room.send", err)
 	}
 	if !sent.Dup && sent.Seq != 0 {
-		at.room.Wrote(sent.Seq)
+		at.room.Wrote(store.Head{Epoch: sent.Epoch, Seq: sent.Seq})
 	}
 	return Reply{Result: wire.Sent{Seq: sent.Seq, TS: sent.TS, Dup: sent.Dup}}
 }

@@ -86,14 +86,27 @@ type Session struct {
 type place struct {
 	room *relay.Room
 	seat *hub.Seat
-	// live: the seat is taken. Until then replay stands at pos. Guarded by
-	// Session.mu.
-	live   bool
-	epoch  string
+	// ctx ends when the session leaves the room, or the socket drops.
+	ctx  context.Context
+	gone context.CancelFunc
+	// replaying is held while one event of the log is handed to the socket.
+	replaying sync.Mutex
+
+	// Guarded by Session.mu from when the place is in places.
+	live   bool   // the seat is taken; until then replay stands at pos
+	epoch  string // of the position
 	pos    uint64
-	start  uint64 // where this socket's events of the room began
-	joined uint64 // seq of the session's own join entry
-	held   bool   // the room holds recent events for us
+	start  uint64               // where this socket's events of the room began
+	head   uint64               // of the room, when the session entered it
+	joined uint64               // seq of the session's own join entry
+	held   bool                 // the room holds recent events for us
+	lost   []func(rebuilt bool) // sends that met a store without the room, in order
+}
+
+// stand sets where this socket's events of the room begin.
+func (p *place) stand(r store.Room, after uint64) {
+	p.epoch, p.joined, p.head = r.Epoch, r.Joined, r.Seq
+	p.pos, p.start = after, after
 }
 
 // flightMax is how many sends of one room may be under way for a session.
@@ -225,8 +238,12 @@ func (s *Session) Dropped(context.Context) {
 
 var errDropped = errors.New("the socket is gone")
 
-// release gives a place back that is in no map any more.
+// release gives a place back that is in no map any more. Nothing of the room
+// follows on the socket.
 func (s *Session) release(p *place) {
+	p.gone()
+	p.replaying.Lock() // ends with the event that is being handed over, if any
+	p.replaying.Unlock()
 	p.room.Stand(p.seat)
 	if p.held {
 		p.room.Release()
@@ -283,6 +300,7 @@ func (s *Session) reader(room string, joined uint64) address.Reader {
 // after its position.
 func (s *Session) newPlace(room string) *place {
 	p := &place{room: s.door.Relay.Open(room), held: true}
+	p.ctx, p.gone = context.WithCancel(s.ctx)
 	p.room.Hold()
 	p.seat = &hub.Seat{Ear: s, Reader: address.Reader{User: s.who.User, Client: s.who.Client, Open: true}}
 	return p
