@@ -17,6 +17,9 @@ import (
 // each runs a promise of the store on the embedded server and on a real one.
 func each(t *testing.T, cfg Config, promise func(t *testing.T, s *Store)) {
 	t.Helper()
+	if cfg.Timeout == 0 {
+		cfg.Timeout = 10 * time.Second // on a busy machine, too: what is promised here is no speed
+	}
 	t.Run("embedded", func(t *testing.T) { promise(t, open(t, cfg)) })
 	t.Run("redis", func(t *testing.T) {
 		cfg.URL = redistest.Start(t).URL()

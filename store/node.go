@@ -102,6 +102,26 @@ func (s *Store) Owned(ctx context.Context, owner Ref, most int) ([]string, error
 	return sids, unavailable("read node's sessions", err)
 }
 
+// Listed reads all sessions on a node's list, some maybe twice. May be repeated.
+func (s *Store) Listed(ctx context.Context, owner Ref) ([]string, error) {
+	var all []string
+	for cursor := uint64(0); ; {
+		within, cancel := context.WithTimeout(ctx, s.cfg.Timeout)
+		page, next, err := s.rdb.SScan(within, owner.sessionsKey(), cursor, "", listPage).Result()
+		cancel()
+		if err != nil {
+			return nil, unavailable("read node's sessions", err)
+		}
+		if all = append(all, page...); next == 0 {
+			return all, nil
+		}
+		cursor = next
+	}
+}
+
+// listPage is about how many sessions one step of Listed reads.
+const listPage = 1000
+
 // Expel takes a node that owns nothing any more off the fleet's list, and
 // deletes its lease. May be repeated.
 func (s *Store) Expel(ctx context.Context, ref Ref) error {
