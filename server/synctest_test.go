@@ -260,3 +260,46 @@ func TestWipe_ASendIsAnsweredInTimeThoughTheRoomIsNotRebuilt(t *testing.T) {
 		}
 	})
 }
+
+// sessionList is the key of the sessions that the store has at a node.
+func sessionList(f *trial.Fleet, node int) string {
+	ref := f.Nodes[node-1].Core.Ref()
+	return "gw:{n:" + ref.Node + "/" + ref.Boot + "}:sessions"
+}
+
+// The store took a claim whose answer was lost: nobody has the socket.
+func TestCustody_ASessionWithoutASocketIsNotLiveForEver(t *testing.T) {
+	fleet(t, func(t *testing.T, f *trial.Fleet) {
+		ann, bob := enter(t, f, 1, "ann"), enter(t, f, 2, "bob")
+		ann.join("lobby")
+		bob.join("lobby")
+		ann.sees("join")
+		ann.Drop()
+		synctest.Wait()
+		record, list := "gw:{s:"+ann.session.Session+"}:session", sessionList(f, 1)
+		f.Redis.HSet(record, "state", "live")
+		f.Redis.HIncrBy(record, "gen", 1)
+		f.Redis.SAdd(list, ann.session.Session)
+		bob.seesNothing(time.Minute) // two looks, and then its grace
+		time.Sleep(31 * time.Second)
+		bob.sees("leave")
+		if f.Redis.Exists(record) || f.Redis.Exists(list) {
+			t.Error("the session is not forgotten")
+		}
+	})
+}
+
+// A list that lost a name would leave its session behind when the node dies.
+func TestCustody_ASessionThatTheListLostIsListedAgain(t *testing.T) {
+	fleet(t, func(t *testing.T, f *trial.Fleet) {
+		ann := enter(t, f, 1, "ann")
+		list := sessionList(f, 1)
+		if _, err := f.Redis.SRem(list, ann.session.Session); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(31 * time.Second)
+		if ok, err := f.Redis.SIsMember(list, ann.session.Session); err != nil || !ok {
+			t.Errorf("listed: %t, %v", ok, err)
+		}
+	})
+}

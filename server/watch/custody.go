@@ -21,6 +21,8 @@ const (
 	// reclaimEvery renews the client ids of this node's sessions.
 	reclaimEvery = store.ClaimTTL / 4
 	reclaimBatch = 500
+	// compareEvery holds the node's list in the store against its sockets.
+	compareEvery = 30 * time.Second
 )
 
 // Custody looks at whether the sessions attached to this node are still its
@@ -36,6 +38,8 @@ type Custody struct {
 
 	wholeMu sync.Mutex // held over the round trips: registration is done once
 	marker  string     // guarded by wholeMu
+
+	socketless map[string]uint64 // owned by Run: gens of listed sessions that had no socket
 
 	mu    sync.Mutex
 	queue map[*session.Session]bool // guarded by mu
@@ -65,6 +69,8 @@ func (c *Custody) Look(sessions ...*session.Session) {
 func (c *Custody) Run(ctx context.Context) error {
 	renew := time.NewTicker(reclaimEvery)
 	defer renew.Stop()
+	compare := time.NewTicker(compareEvery)
+	defer compare.Stop()
 	for {
 		var err error
 		select {
@@ -72,6 +78,8 @@ func (c *Custody) Run(ctx context.Context) error {
 			return nil
 		case <-renew.C:
 			err = c.claims(ctx)
+		case <-compare.C:
+			err = c.compare(ctx)
 		case <-c.kick:
 			c.mu.Lock()
 			all := make([]*session.Session, 0, len(c.queue))
@@ -144,6 +152,49 @@ func (c *Custody) one(ctx context.Context, s *session.Session) error {
 		return c.Store.Disown(ctx, c.Ref, s.ID())
 	}
 	return err
+}
+
+// compare mends what an answer that was lost left behind. A session that the
+// store holds to be live here, and that had no socket at the last look either,
+// is detached, so that its grace runs. One that the list does not name, so that
+// nobody would find it after a crash of this node, is looked at.
+func (c *Custody) compare(ctx context.Context) error {
+	attached := make(map[string]*session.Session)
+	for _, s := range c.Hub.All() {
+		attached[s.ID()] = s
+	}
+	listed, err := c.Store.Listed(ctx, c.Ref)
+	if err != nil {
+		return err
+	}
+	before, now := c.socketless, make(map[string]uint64)
+	for _, sid := range listed {
+		delete(attached, sid)
+		if _, ok := c.Hub.Find(sid); ok {
+			continue
+		}
+		rec, _, err := c.Store.Peek(ctx, sid)
+		switch {
+		case errors.Is(err, store.ErrGone):
+			err = c.Store.Disown(ctx, c.Ref, sid)
+		case err != nil:
+		case before[sid] == rec.Gen:
+			c.Log.Info("session without a socket detached", "session", sid)
+			if err = c.Store.Detach(ctx, c.Ref, sid, rec.Gen); errors.Is(err, store.ErrMoved) || errors.Is(err, store.ErrGone) {
+				err = nil
+			}
+		default:
+			now[sid] = rec.Gen
+		}
+		if err != nil {
+			return err
+		}
+	}
+	c.socketless = now
+	for _, s := range attached {
+		c.Look(s)
+	}
+	return nil
 }
 
 // known is the marker of the store in which the sessions are registered.
