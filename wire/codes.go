@@ -61,6 +61,18 @@ const (
 	NoTarget     Reason = "no_target"
 )
 
+// The reasons that a handover is refused with.
+const (
+	BadToken      Reason = "bad_token"
+	WrongAudience Reason = "wrong_audience"
+	Expired       Reason = "expired"
+	Used          Reason = "used"
+	Cancelled     Reason = "cancelled"
+	GenMismatch   Reason = "gen_mismatch"
+	SameNode      Reason = "same_node"
+	Capacity      Reason = "capacity"
+)
+
 // JSON-RPC error codes.
 const (
 	CodeParse          = -32700
