@@ -186,9 +186,9 @@ func TestGolden(t *testing.T) {
 	}
 	notice("reset", "room.reset", Reset{Room: "r", Epoch: "e", Seq: 2, CSeq: 1, Members: []Member{ann}})
 	notice("bye", "bye", Bye{Reason: "drain", RetryAfterMS: 100})
-	notice("redirect", "redirect", Redirect{ID: "o", URL: "wss://b.test/v1/ws", Token: "p.s", ExpiresInMS: 15000, Reason: RedirectDrain, Final: true})
+	notice("redirect", "redirect", Redirect{ID: "o", URL: "wss://b.test/v1/ws", Token: "p.s", ExpiresInMS: 15000, Reason: ForDrain, Final: true})
 	notice("redirect-cancel", "redirect.cancel", RedirectCancel{ID: "o"})
-	notice("moved", "moved", Moved{ID: "o"})
+	notice("moved", "moved", MovedAway{ID: "o"})
 	for _, e := range []*Error{
 		ErrUnavailable(), ErrGap(5), ErrMethod("x"), ErrRequest("x"), ErrParams("x"), ErrInternal(), Errorf(NotMember, "x"),
 	} {

@@ -7,16 +7,16 @@ type Redirect struct {
 	URL         string `json:"url"` // websocket URL to dial
 	Token       string `json:"token"`
 	ExpiresInMS int64  `json:"expires_in_ms"`
-	Reason      string `json:"reason"` // why, one of the Redirect reasons
+	Reason      string `json:"reason"` // why, one of For...
 	Final       bool   `json:"final"`  // this node will not offer again: refuse it, and a bye follows
 }
 
 // Why a session is offered another node.
 const (
-	RedirectDrain   = "drain"   // the node goes away
-	RedirectBalance = "balance" // another node has more room
-	RedirectRequest = "request" // the client asked
-	RedirectAdmin   = "admin"   // an operator asked
+	ForDrain   = "drain"   // the node goes away
+	ForBalance = "balance" // another node has more room
+	ForRequest = "request" // the client asked
+	ForAdmin   = "admin"   // an operator asked
 )
 
 // RedirectCancel withdraws an offer: its token is of no use any more.
@@ -49,8 +49,8 @@ type HandoverDone struct {
 	ID string `json:"id"`
 }
 
-// Moved is the last notification of a socket whose session goes on at another
+// MovedAway is the last notification of a socket whose session goes on at another
 // node; close 4100 follows.
-type Moved struct {
+type MovedAway struct {
 	ID string `json:"id"`
 }
