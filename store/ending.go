@@ -93,7 +93,7 @@ var ErrNotDue = errors.New("session not due")
 func (s *Store) forget(ctx context.Context, sid string) error {
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.Timeout)
 	defer cancel()
-	return unavailable("delete session", s.rdb.Del(ctx, sessionKey(sid), sessionRoomsKey(sid)).Err())
+	return unavailable("delete session", s.rdb.Del(ctx, sessionKey(sid), sessionRoomsKey(sid), redirectKey(sid)).Err())
 }
 
 func (s *Store) unlist(ctx context.Context, sid string) error {

@@ -56,6 +56,10 @@ func roomOfChannel(channel string) (string, bool) {
 func sessionKey(sid string) string      { return "gw:{s:" + sid + "}:session" } // hash
 func sessionRoomsKey(sid string) string { return "gw:{s:" + sid + "}:rooms" }   // set of rooms
 
+// redirectKey is a session's last offer: hash, four lives of the offer. Owner:
+// the session; its end deletes it.
+func redirectKey(sid string) string { return "gw:{s:" + sid + "}:redirect" }
+
 // Ref names one life of one node: its name and the random value of its boot.
 // Everything a node owns is keyed by both, so two processes with one name, or
 // one name's next life, cannot take each other for themselves.

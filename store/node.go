@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -11,10 +12,6 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// recordOutlives is how much longer than its lease a node's record stands, so
-// that what the node has signed can still be checked.
-const recordOutlives = 30 * time.Second
-
 // Node is a node's record.
 type Node struct {
 	Ref
@@ -23,6 +20,8 @@ type Node struct {
 	State    string // joining, ready, draining
 	Sessions int    // attached to it
 	Started  time.Time
+	// Key is the public half of what this life of the node signs offers with.
+	Key string
 	// Alive says whether the lease stands; read by Nodes alone.
 	Alive bool
 }
@@ -34,8 +33,10 @@ const (
 	NodeDraining = "draining"
 )
 
-// Renew writes a node's record and lease, and lists the node. The lease counts
-// from before the call at the latest. May be repeated.
+// Renew writes a node's record and lease, and lists the node. The record stands
+// for two lives of an offer longer than the lease, so that what the node has
+// signed can still be checked. The lease counts from before the call at the
+// latest. May be repeated.
 func (s *Store) Renew(ctx context.Context, n Node) error {
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.Timeout)
 	defer cancel()
@@ -44,9 +45,9 @@ func (s *Store) Renew(ctx context.Context, n Node) error {
 	}
 	lease := s.cfg.Lease.Milliseconds()
 	_, err := s.run(ctx, renewScript, []string{n.recordKey(), n.leaseKey()},
-		lease, lease+recordOutlives.Milliseconds(),
+		lease, lease+2*s.cfg.OfferTTL.Milliseconds(),
 		"url", n.URL, "revision", n.Revision, "state", n.State,
-		"sessions", n.Sessions, "started", n.Started.UnixMilli())
+		"sessions", n.Sessions, "started", n.Started.UnixMilli(), "key", n.Key)
 	return err
 }
 
@@ -80,10 +81,22 @@ func (s *Store) Nodes(ctx context.Context) ([]Node, error) {
 		started, _ := strconv.ParseInt(f["started"], 10, 64)
 		out[i] = Node{
 			Ref: ref, URL: f["url"], Revision: f["revision"], State: f["state"],
-			Sessions: sessions, Started: time.UnixMilli(started), Alive: leases[i].Val() == 1,
+			Sessions: sessions, Started: time.UnixMilli(started), Key: f["key"], Alive: leases[i].Val() == 1,
 		}
 	}
 	return out, nil
+}
+
+// NodeKey reads the public half of what a node signs offers with, also of one
+// that has just died; empty when the store knows no such node. May be repeated.
+func (s *Store) NodeKey(ctx context.Context, ref Ref) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.Timeout)
+	defer cancel()
+	v, err := s.rdb.HGet(ctx, ref.recordKey(), "key").Result()
+	if errors.Is(err, redis.Nil) {
+		return "", nil
+	}
+	return v, unavailable("read node's key", err)
 }
 
 // Alive says whether a node's lease stands.
@@ -136,13 +149,24 @@ func (s *Store) Expel(ctx context.Context, ref Ref) error {
 // Word is what one node tells another on its control channel. Names are only
 // added; a node ignores what it does not know.
 type Word struct {
-	What    string `json:"what"` // replaced
+	What    string `json:"what"`
 	Session string `json:"session,omitempty"`
 	Gen     uint64 `json:"gen,omitzero"`
+	Offer   string `json:"offer,omitempty"` // its id
+	Node    string `json:"node,omitempty"`  // who speaks, and its
+	Boot    string `json:"boot,omitempty"`
 }
 
-// WordReplaced tells the old owner that Session is at Gen elsewhere.
-const WordReplaced = "replaced"
+// What a word says.
+const (
+	WordReplaced = "replaced" // to the old owner: Session is at Gen elsewhere
+	WordPrepare  = "prepare"  // to a target: keep a place for Offer of Session
+	WordPrepared = "prepared" // to the source: a place is kept
+	WordDenied   = "denied"   // to the source: there is none
+	WordRelease  = "release"  // to a target: nobody comes for Offer
+	WordClaimed  = "claimed"  // to the source: Offer was claimed, Session is at Gen
+	WordDone     = "done"     // to the source: the client needs the old socket no more
+)
 
 // Tell sends a word to a node. It may be lost; what depends on it is checked
 // again by the node itself.

@@ -59,6 +59,15 @@ var settleLua string
 //go:embed unclaim.lua
 var unclaimLua string
 
+//go:embed offer.lua
+var offerLua string
+
+//go:embed handover.lua
+var handoverLua string
+
+//go:embed withdraw.lua
+var withdrawLua string
+
 // script is one atomic operation.
 type script struct {
 	name string
@@ -94,6 +103,10 @@ var (
 	dueScript     = define("due", dueLua)
 	settleScript  = define("settle", settleLua)
 	unclaimScript = define("unclaim", unclaimLua)
+
+	offerScript    = define("offer", offerLua)
+	handoverScript = define("handover", handoverLua)
+	withdrawScript = define("withdraw", withdrawLua)
 )
 
 // call is one script call on its way to Redis.

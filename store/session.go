@@ -28,6 +28,7 @@ type Session struct {
 	Caps     string
 	State    string // live, detached or ending
 	Reason   string // why it ends
+	Moves    []Move // the last redirects, newest first
 }
 
 // Session states.
@@ -69,6 +70,7 @@ func sessionOf(sid string, f map[string]string) (Session, error) {
 		ID: sid, User: f["user"], Client: uint32(client), Device: f["device"], Handle: f["handle"],
 		Gen: gen, Owner: Ref{f["node"], f["boot"]}, Secret: f["secret"], Expires: time.UnixMilli(exp),
 		Globs: globs, Presence: uint8(presence), Caps: f["caps"], State: f["state"], Reason: f["reason"],
+		Moves: parseMoves(f["moves"]),
 	}, nil
 }
 
@@ -165,12 +167,7 @@ func (s *Store) Claim(ctx context.Context, sid, secret string, owner Ref, caps s
 	if err != nil {
 		return Claimed{}, err
 	}
-	// Once more: a late Disown may have come between the list and the claim.
-	if err := s.own(ctx, owner, sid); err != nil {
-		return Claimed{}, err
-	}
-	r, err := sessionOf(sid, a.fields(4))
-	return Claimed{Session: r, Rooms: a.list(5), Previous: Ref{a.text(1), a.text(2)}, WasLive: a.text(3) == StateLive}, err
+	return s.claimed(ctx, owner, sid, a)
 }
 
 // Retake looks at a session that a node holds, after the node was cut off: it

@@ -56,7 +56,9 @@ type Config struct {
 	LogTTL time.Duration // life of a room without members; default 10 min
 	Grace  time.Duration // life of a detached session; default 30 s
 	Lease  time.Duration // node lease; default 10 s
-	Wait   int           // replicas that must have a write before it is answered
+	// OfferTTL is how long a redirect's offer holds; default 15 s.
+	OfferTTL time.Duration
+	Wait     int // replicas that must have a write before it is answered
 	// MaxMembers of a room; default 10,000.
 	MaxMembers int
 	// Timeout of one round trip; default 700 ms, so that whoever waits behind
@@ -74,6 +76,7 @@ func (c *Config) fill() {
 	set(&c.LogTTL, 10*time.Minute)
 	set(&c.Grace, 30*time.Second)
 	set(&c.Lease, 10*time.Second)
+	set(&c.OfferTTL, 15*time.Second)
 	set(&c.Timeout, 700*time.Millisecond)
 	if c.LogMax == 0 {
 		c.LogMax = 10_000
@@ -316,6 +319,18 @@ func verdict(a answer) error {
 		return ErrRoomFull
 	case "too_many_rooms":
 		return ErrTooManyRooms
+	case "used":
+		return ErrUsed
+	case "cancelled":
+		return ErrCancelled
+	case "wrong_audience":
+		return ErrWrongAudience
+	case "same_node":
+		return ErrSameNode
+	case "gen_mismatch":
+		return ErrGenMismatch
+	case "busy":
+		return ErrBusy
 	case "no_recipient":
 		return ErrNoRecipient
 	case "gap":
