@@ -80,6 +80,10 @@ type talk struct {
 	// up to it was missed meanwhile. Owned by listen.
 	head uint64
 
+	// away is what has been said of the connection's loss, until it is back.
+	// Owned by state.
+	away map[string]bool
+
 	mu  sync.Mutex
 	out io.Writer // guarded by mu
 }
@@ -92,11 +96,11 @@ func chat(ctx context.Context, o client.Options, room string, in io.Reader, out 
 		if client.Is(err, wire.Unauthorized) {
 			return fmt.Errorf("%w\nthe node accepts no dev tokens, or not this one: log in with --token or --secret", err)
 		}
-		return fmt.Errorf("log in: %w", err)
+		return err
 	}
 	joined, err := t.client.Join(ctx, room)
 	if err != nil {
-		return errors.Join(fmt.Errorf("join %s: %w", room, err), t.client.Close(ctx))
+		return errors.Join(err, t.client.Close(ctx))
 	}
 	var names []string
 	for _, m := range joined.Members {
@@ -157,6 +161,8 @@ func (t *talk) speak(ctx context.Context, lines <-chan string, ended <-chan erro
 				return nil
 			case errors.As(err, &refused):
 				t.say("-- not sent: %s", refused.Message)
+			case errors.Is(err, client.ErrUnsettled) && t.client.Err() == nil:
+				t.say("-- it is not known whether this was sent: %s", line)
 			default:
 				return err
 			}
@@ -170,6 +176,7 @@ func (t *talk) speak(ctx context.Context, lines <-chan string, ended <-chan erro
 
 // listen prints what the room says.
 func (t *talk) listen(ctx context.Context) error {
+	again := false // the session has ended, and a new one is to join the room
 	for e, err := range t.client.Events(ctx) {
 		if err != nil {
 			if ctx.Err() != nil {
@@ -194,7 +201,20 @@ func (t *talk) listen(ctx context.Context) error {
 		case client.Gap:
 			t.say("-- some messages are missing: the server no longer keeps them")
 		case client.Lost:
-			t.say("-- the session was lost: %v", e.Err)
+			again = errors.Is(e.Err, client.ErrSessionGone)
+			if !again {
+				t.say("-- no longer in %s: %v", t.room, e.Err)
+			}
+		case client.Joined:
+			if !again {
+				continue // the first, which was asked for
+			}
+			again, t.head = false, 0
+			missed := "what was said meanwhile may be missing"
+			if e.Recovered {
+				missed = "what was said meanwhile follows"
+			}
+			t.say("-- the session had ended; a new one began at node %s: %s", t.client.Session().Node, missed)
 		}
 	}
 	return nil
@@ -237,18 +257,39 @@ func plain(s string) string {
 	}, s)
 }
 
-// state prints that the connection is lost; that it is back stands in the stream.
+// state prints that the connection is lost, and each reason why it is not back
+// yet, once; that it is back stands in the stream.
 func (t *talk) state(s client.State) {
-	if s, ok := s.(client.Disconnected); ok && !s.Final {
-		t.say("-- connection lost (%s), resuming in %s", cause(s), s.RetryIn.Round(time.Millisecond))
+	d, lost := s.(client.Disconnected)
+	if !lost {
+		t.away = nil
+		return
+	}
+	switch why := cause(d); {
+	case d.Final, t.away[why], client.Is(d.Err, wire.NoSession): // or it stands in the stream, too
+	case t.away == nil:
+		t.away = map[string]bool{why: true}
+		t.say("-- connection lost (%s), resuming in %s", why, d.RetryIn.Round(time.Millisecond))
+	default:
+		t.away[why] = true
+		t.say("-- not back yet (%s), still trying", why)
 	}
 }
 
-func cause(s client.Disconnected) string {
-	if s.Code != 0 {
-		return s.Code.String()
+// cause is why a connection is not there, in words that do not name the node:
+// with several, each try would have its own.
+func cause(d client.Disconnected) string {
+	if d.Code != 0 {
+		return d.Code.String()
 	}
-	return s.Err.Error()
+	if refused := (*wire.Error)(nil); errors.As(d.Err, &refused) {
+		return plain(refused.Message)
+	}
+	why := d.Err
+	for inner := why; inner != nil; inner = errors.Unwrap(inner) {
+		why = inner
+	}
+	return why.Error()
 }
 
 func (t *talk) say(format string, args ...any) {

@@ -1,11 +1,19 @@
 package main
 
 import (
+	"bytes"
+	"errors"
+	"fmt"
+	"net"
+	"os"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
+	"godwit/client"
 	"godwit/internal/redistest"
+	"godwit/wire"
 )
 
 // startNode starts a node as a process, in the fleet of a Redis.
@@ -87,14 +95,95 @@ func TestChat_LogsInAsTheNodeWants(t *testing.T) {
 		{[]string{"--user", "ann", "--secret", "another key"}, 1, "--secret"},
 		{nil, 2, "who are you? give --user, or --token"},
 		{[]string{"--user", "ann", "--url", "http://x"}, 1, "ws://"},
-		{[]string{"--user", "ann", "--secret", key, "--room", "a\nb"}, 1, "join a"},
+		{[]string{"--user", "ann", "--secret", key + "?"}, 1, "the token is refused: wrong signature"},
+		{[]string{"--user", "ann", "--secret", key, "--room", "a\nb"}, 1, `join "a\nb"`},
 	} {
 		p := launch(t, nil, append([]string{"chat", "--url", n.url}, c.args...)...)
 		p.in.Close()
 		if code := p.exit(); code != c.code || !strings.Contains(p.String(), c.want) {
 			t.Errorf("chat %q: exit %d, said:\n%s\nwant exit %d and %q", c.args, code, p, c.code, c.want)
 		}
+		for _, once := range []string{"log in:", "refused:", "join "} {
+			if strings.Count(p.String(), once) > 1 {
+				t.Errorf("chat %q: says %q more than once:\n%s", c.args, once, p)
+			}
+		}
 	}
+}
+
+func TestChat_SaysOnceThatItCannotLogIn(t *testing.T) {
+	const nobody = "ws://127.0.0.1:1/v1/ws"
+	code, _, errs := once(nil, "chat", "--url", nobody, "--user", "ann")
+	if want := "godwit: log in: dial " + nobody + ": "; code != 1 || !strings.HasPrefix(errs, want) || strings.Contains(errs[len(want):], "log in") {
+		t.Errorf("exit %d, said %q; want exit 1 and %q once", code, errs, want)
+	}
+}
+
+func TestChat_ALossIsSaidOnceAndEachReasonOnce(t *testing.T) {
+	var out bytes.Buffer
+	c := &talk{out: &out}
+	refused := func(port string) error {
+		return fmt.Errorf("dial ws://127.0.0.1:%s/v1/ws: %w", port,
+			&net.OpError{Op: "dial", Net: "tcp", Err: os.NewSyscallError("connect", syscall.ECONNREFUSED)})
+	}
+	lost := client.Disconnected{Code: wire.CloseRestart, Err: &client.CloseError{Code: wire.CloseRestart}, RetryIn: time.Second}
+	busy := client.Disconnected{Err: wire.ErrUnavailable()}
+	for _, s := range []client.State{
+		client.Connected{},
+		lost,
+		client.Disconnected{Err: refused("1")},
+		client.Disconnected{Err: refused("2")},
+		client.Disconnected{Err: refused("1")},
+		busy,
+		client.Disconnected{Err: refused("1")},
+		busy,
+		client.Disconnected{Err: wire.Errorf(wire.NoSession, "no such session")}, // the stream says it
+		client.Connected{},
+		lost, busy,
+		client.Disconnected{Err: errors.New("the end"), Final: true}, // said by the exit
+	} {
+		c.state(s)
+	}
+	away := "-- not back yet (" + wire.ErrUnavailable().Message + "), still trying\n"
+	want := "-- connection lost (1012), resuming in 1s\n" +
+		"-- not back yet (connection refused), still trying\n" + away +
+		"-- connection lost (1012), resuming in 1s\n" + away
+	if got := out.String(); got != want {
+		t.Errorf("said:\n%swant:\n%s", got, want)
+	}
+}
+
+func TestChat_SaysThatANewSessionBegan(t *testing.T) {
+	n1 := serveInside(t, "GODWIT_NODE_ID=n1")
+	n2 := serveInside(t, "GODWIT_NODE_ID=n2") // another store: it knows no session of n1
+	ann := launch(t, nil, "chat", "--url", n1.url+","+n2.url, "--user", "ann")
+	ann.await(`^-- in lobby at node n1`)
+	n1.end()
+	ann.await(`^-- connection lost \(1012\), resuming in \d`)
+	ann.await(`^-- the session had ended; a new one began at node n2: what was said meanwhile may be missing$`)
+	ann.enter("anybody here?")
+	ann.await(`^\[2\] you: anybody here\?$`)
+	if n := strings.Count(ann.String(), "a new one began"); n != 1 {
+		t.Errorf("said %d times that a session began, want once, and nothing of the first:\n%s", n, ann)
+	}
+}
+
+func TestChat_GoesOnAfterALineWhoseFateIsUnknown(t *testing.T) {
+	redis := redistest.Start(t)
+	n1 := launch(t, local("GODWIT_REDIS_URL="+redis.URL(), "GODWIT_AUTH_DEV=true", "GODWIT_LOG_LEVEL=debug"), "serve")
+	url, admin := n1.node()
+	ready(t, admin)
+	n2 := serveInside(t, "GODWIT_NODE_ID=n2") // another store
+	ann := launch(t, nil, "chat", "--url", url+","+n2.url, "--user", "ann")
+	ann.await(`^-- in lobby`)
+	redis.Stop()
+	ann.enter("is it there?")
+	n1.await(`"msg":"request unavailable".*"method":"room.send"`)
+	n1.signal(syscall.SIGKILL)
+	ann.await(`^-- it is not known whether this was sent: is it there\?$`)
+	ann.await(`^-- the session had ended; a new one began at node n2`)
+	ann.enter("and this")
+	ann.await(`^\[2\] you: and this$`)
 }
 
 func TestChat_WhatWasTypedIsSentBeforeItLeaves(t *testing.T) {

@@ -6,19 +6,23 @@ import (
 	"net/url"
 	"regexp"
 	"slices"
+	"strings"
 	"time"
+
+	"godwit/server/auth"
+	"godwit/store"
 )
 
 var nodeName = regexp.MustCompile(`^[A-Za-z0-9._-]{1,64}$`)
 
 // check is what the settings must be besides readable; unread are those that
 // are not. It never says a value: it may be secret.
-func (s *Settings) check(unread map[string]bool) (wrong []error) {
+func (s *Settings) check(unread map[string]bool) (wrong []problem) {
 	bad := func(name, format string, args ...any) {
 		if unread[name] {
 			return // said already
 		}
-		wrong = append(wrong, fmt.Errorf("%s: expected %s", name, fmt.Sprintf(format, args...)))
+		wrong = append(wrong, problem{name, fmt.Errorf("%s: expected %s", name, fmt.Sprintf(format, args...))})
 	}
 	for _, c := range []struct{ name, value string }{{"GODWIT_LISTEN", s.Listen}, {"GODWIT_ADMIN_LISTEN", s.AdminListen}} {
 		if _, _, err := net.SplitHostPort(c.value); err != nil {
@@ -76,11 +80,23 @@ func (s *Settings) check(unread map[string]bool) (wrong []error) {
 			bad(c.name, "a ws:// or wss:// URL")
 		}
 	}
-	if u, err := url.Parse(s.RedisURL); s.RedisURL != "" && (err != nil || !slices.Contains([]string{"redis", "rediss", "unix"}, u.Scheme)) {
+	if s.RedisURL != "" && !redisURL(s.RedisURL) {
 		bad("GODWIT_REDIS_URL", "redis://[user:password@]host:port/db, rediss:// or unix://path")
 	}
-	if s.RedisURL != "" && s.AuthSecret == "" && s.AuthJWKS == "" && !s.AuthDev {
-		bad("GODWIT_AUTH_SECRET or GODWIT_AUTH_JWKS", "one of them with a real Redis (GODWIT_AUTH_DEV=true to accept dev:<user> from anybody)")
+	keyless := s.AuthSecret == "" && s.AuthJWKS == "" && !unread["GODWIT_AUTH_SECRET"] && !unread["GODWIT_AUTH_DEV"]
+	if s.RedisURL != "" && keyless && !s.AuthDev {
+		bad("GODWIT_AUTH_SECRET", "a key, or GODWIT_AUTH_JWKS, with a real Redis (GODWIT_AUTH_DEV=true to accept dev:<user> from anybody)")
+	}
+	if s.AuthJWKS != "" {
+		if _, err := auth.New(auth.Config{JWKS: s.AuthJWKS}); err != nil {
+			bad("GODWIT_AUTH_JWKS", "a file of keys, or an https URL: %s", err)
+		}
+	}
+	for _, origin := range s.AllowedOrigins {
+		if !originPattern(origin) {
+			bad("GODWIT_ALLOWED_ORIGINS", "a comma list of [scheme://]host[:port], *.host or *, without a path")
+			break
+		}
 	}
 	if s.RedisURL == "" && s.RedisWait > 0 {
 		bad("GODWIT_REDIS_WAIT", "0 with the embedded store, which has no replicas")
@@ -92,4 +108,31 @@ func (s *Settings) check(unread map[string]bool) (wrong []error) {
 		bad("GODWIT_LOG_FORMAT", "text or json")
 	}
 	return wrong
+}
+
+// redisURL says whether the store can read it. Nothing is dialled.
+func redisURL(raw string) bool {
+	if u, err := url.Parse(raw); err != nil || !slices.Contains([]string{"redis", "rediss", "unix"}, u.Scheme) {
+		return false
+	}
+	st, err := store.Open(store.Config{URL: raw})
+	if err != nil {
+		return false
+	}
+	return st.Close() == nil
+}
+
+// originPattern says whether an entry can match a browser's origin, which is a
+// scheme, a host and maybe a port.
+func originPattern(entry string) bool {
+	if entry == "*" {
+		return true
+	}
+	scheme, host, ok := strings.Cut(entry, "://")
+	if !ok {
+		scheme, host = "https", entry
+	}
+	host = strings.TrimPrefix(host, "*.")
+	u, err := url.Parse(scheme + "://" + host)
+	return err == nil && u.Hostname() != "" && u.Host == host && !strings.Contains(host, "*")
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -22,7 +23,8 @@ import (
 )
 
 const (
-	devPort    = 8080 // the first node's, if it is free
+	devListen  = "127.0.0.1:8080" // the first node's, if the port is free; the next have the next
+	devAdmin   = "127.0.0.1:0"
 	devReady   = 20 * time.Second
 	devEnding  = 15 * time.Second // a node that has not drained by then is killed
 	devLogLine = 256 << 10        // longest log line that is passed on
@@ -87,7 +89,7 @@ func (f *fleet) run(ctx context.Context, nodes int) (err error) {
 	}
 	defer os.RemoveAll(dir)
 	defer f.stop()
-	port, err := freePort(0)
+	port, err := freePort("127.0.0.1", 0)
 	if err != nil {
 		return err
 	}
@@ -105,16 +107,13 @@ func (f *fleet) run(ctx context.Context, nodes int) (err error) {
 	}
 	vars := environment(f.env)
 	dev := vars["GODWIT_AUTH_SECRET"] == "" && vars["GODWIT_AUTH_SECRET_FILE"] == "" && vars["GODWIT_AUTH_JWKS"] == ""
-	var urls, kill []string
+	var addrs, kill []string
 	for i := range nodes {
-		listen := "127.0.0.1:0"
-		if p, err := freePort(devPort + i); err == nil {
-			listen = net.JoinHostPort("127.0.0.1", strconv.Itoa(p))
-		}
 		mark := "n" + strconv.Itoa(i+1)
 		env := append(append([]string(nil), f.env...),
 			"GODWIT_REDIS_URL=redis://127.0.0.1:"+strconv.Itoa(port), "GODWIT_NODE_ID="+mark,
-			"GODWIT_LISTEN="+listen, "GODWIT_ADMIN_LISTEN=127.0.0.1:0")
+			"GODWIT_LISTEN="+devAddr(vars["GODWIT_LISTEN"], devListen, i),
+			"GODWIT_ADMIN_LISTEN="+devAddr(vars["GODWIT_ADMIN_LISTEN"], devAdmin, i))
 		if dev {
 			env = append(env, "GODWIT_AUTH_DEV=true")
 		}
@@ -127,7 +126,7 @@ func (f *fleet) run(ctx context.Context, nodes int) (err error) {
 		}
 		select {
 		case addr := <-p.addr:
-			urls = append(urls, "ws://"+addr+"/v1/ws")
+			addrs = append(addrs, addr)
 			kill = append(kill, fmt.Sprintf("  kill -9 %d   # %s", p.cmd.Process.Pid, mark))
 		case <-p.done:
 			return fmt.Errorf("%s ended before it listened; its log says why", mark)
@@ -137,7 +136,7 @@ func (f *fleet) run(ctx context.Context, nodes int) (err error) {
 			return nil
 		}
 	}
-	for line := range strings.Lines(typeNext(urls, dev) + "\nEnd a node, and watch its clients go on at another:\n" +
+	for line := range strings.Lines(typeNext(addrs, dev) + "\nEnd a node, and watch its clients go on at another:\n" +
 		strings.Join(kill, "\n") + "\n\nCtrl-C ends them all.\n") {
 		f.out.print("", strings.TrimSuffix(line, "\n"))
 	}
@@ -170,9 +169,27 @@ func answers(ctx context.Context, port int, p *proc) error {
 	}
 }
 
-// freePort finds a free loopback port: this one, or any if it is 0.
-func freePort(want int) (int, error) {
-	l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(want)))
+// devAddr is the address for the nth node: asked names the first one's, and the
+// next have the next ports. Where none is asked for, a port that is taken is
+// replaced by any.
+func devAddr(asked, otherwise string, nth int) string {
+	host, port, err := net.SplitHostPort(cmp.Or(asked, otherwise))
+	first, notNumber := strconv.Atoi(port)
+	if err != nil || notNumber != nil || first == 0 {
+		return cmp.Or(asked, otherwise) // the node says what is wrong with it
+	}
+	want := first + nth
+	if asked == "" {
+		if _, err := freePort(host, want); err != nil {
+			want = 0
+		}
+	}
+	return net.JoinHostPort(host, strconv.Itoa(want))
+}
+
+// freePort finds a free port of a host: this one, or any if it is 0.
+func freePort(host string, want int) (int, error) {
+	l, err := net.Listen("tcp", net.JoinHostPort(host, strconv.Itoa(want)))
 	if err != nil {
 		return 0, fmt.Errorf("find a free port: %w", err)
 	}

@@ -104,8 +104,9 @@ func TestDev_GoesOnWithoutANodeThatIsKilled(t *testing.T) {
 }
 
 func TestDev_GivesItsNodesTheSettingsOfWhoStartsIt(t *testing.T) {
-	p := launch(t, []string{"GODWIT_AUTH_SECRET=" + key, "GODWIT_LOG_FORMAT=json"}, "dev", "--nodes", "1")
+	p := launch(t, []string{"GODWIT_AUTH_SECRET=" + key, "GODWIT_LOG_FORMAT=json", "GODWIT_LISTEN=0.0.0.0:0"}, "dev", "--nodes", "1")
 	url := p.await(`Listening on (\S+)$`)[0]
+	p.await(`^ *\| and on every other address of this machine$`)
 	p.await(`^n1   \| \{.*"msg":"listening"`)
 	p.await(`chat --url ` + url + ` --token <JWT of ann>`)
 	if _, err := login(t, url, "dev:ann"); !errors.As(err, new(*wire.Error)) {
@@ -119,6 +120,43 @@ func TestDev_GivesItsNodesTheSettingsOfWhoStartsIt(t *testing.T) {
 	p.exit()
 	if strings.Contains(p.String(), key) {
 		t.Errorf("the key is in:\n%s", p)
+	}
+}
+
+func TestDev_ListensWhereItIsAskedTo(t *testing.T) {
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	addr := taken.Addr().String()
+	free := func(base string, nth int) string { // a default whose port is not taken, or the next
+		host, port, err := net.SplitHostPort(base)
+		if err != nil {
+			t.Fatal(err)
+		}
+		n, err := strconv.Atoi(port)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return net.JoinHostPort(host, strconv.Itoa(n+nth))
+	}
+	for _, c := range []struct {
+		asked, otherwise string
+		nth              int
+		want             string
+	}{
+		{"", addr, 0, "127.0.0.1:0"},
+		{addr, "127.0.0.1:1", 0, addr}, // the node says that it is taken
+		{addr, "127.0.0.1:1", 2, free(addr, 2)},
+		{"", "127.0.0.1:0", 2, "127.0.0.1:0"},
+		{":9000", "127.0.0.1:1", 1, ":9001"},
+		{"0.0.0.0:0", "127.0.0.1:1", 1, "0.0.0.0:0"},
+		{"nonsense", "127.0.0.1:1", 1, "nonsense"}, // the node says what is expected
+	} {
+		if got := devAddr(c.asked, c.otherwise, c.nth); got != c.want {
+			t.Errorf("node %d, asked for %q or else %q: %s, want %s", c.nth, c.asked, c.otherwise, got, c.want)
+		}
 	}
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -140,16 +141,13 @@ func (m *node) run(ctx context.Context) error {
 		return usage{fmt.Errorf("GODWIT_REDIS_URL: %w", err)}
 	}
 	defer st.Close()
-	dev := s.AuthDev || st.Embedded() && s.AuthSecret == "" && s.AuthJWKS == ""
+	dev := s.devTokens()
 	verifier, err := auth.New(auth.Config{
 		Secret: []byte(s.AuthSecret), JWKS: s.AuthJWKS, Audience: s.AuthAudience,
 		Issuer: s.AuthIssuer, Dev: dev, Logger: m.log,
 	})
 	if err != nil {
 		return usage{fmt.Errorf("GODWIT_AUTH_SECRET, GODWIT_AUTH_JWKS: %w", err)}
-	}
-	if dev {
-		m.log.Warn("dev tokens are accepted: anybody can be anybody (dev:<user>)")
 	}
 	if st.Embedded() {
 		m.log.Warn("embedded store: one process, and nothing is kept after it ends (GODWIT_REDIS_URL)")
@@ -164,6 +162,17 @@ func (m *node) run(ctx context.Context) error {
 		return fmt.Errorf("GODWIT_ADMIN_LISTEN: %w", err)
 	}
 	defer private.Close()
+	switch {
+	case dev && here(public.Addr().String()):
+		m.log.Warn("dev tokens are accepted: anybody on this machine can be anybody (dev:<user>)")
+	case dev:
+		m.log.Warn("dev tokens are accepted from other machines: anybody who reaches this address can be anybody (dev:<user>); "+
+			"set GODWIT_AUTH_SECRET or GODWIT_AUTH_JWKS, or listen on 127.0.0.1", "addr", public.Addr().String())
+	}
+	away := st.Ping(ctx)
+	if away != nil && ctx.Err() == nil {
+		m.log.Warn("cannot reach Redis at "+redisAddr(s.RedisURL)+"; trying again", "error", away)
+	}
 
 	n := server.New(m.config(), st, verifier, m.log)
 	ws := socket.New(socket.Config{
@@ -185,6 +194,15 @@ func (m *node) run(ctx context.Context) error {
 	handlers.Go(func() { m.ended("sockets", ws.Run(sockets)) })
 	duties.Go(func() { m.ended("node", n.Run(fleet)) })
 	duties.Go(func() { m.ended("keys", verifier.Run(fleet)) })
+	if away != nil {
+		duties.Go(func() {
+			select {
+			case <-n.Joined():
+				m.log.Info("Redis reached")
+			case <-fleet.Done():
+			}
+		})
+	}
 	failed := make(chan error, 2)
 	http.Go(func() { failed <- web.Serve(public) })
 	http.Go(func() { failed <- probes.Serve(private) })
@@ -254,23 +272,46 @@ func origins(s Settings) []string {
 	return out
 }
 
-// welcome tells whoever started a node by hand what to type next.
-func (m *node) welcome(addr string, dev bool) {
-	_, port, err := net.SplitHostPort(addr)
-	if err != nil {
-		return // not a TCP address: nothing to type
+// redisAddr is where a Redis is, for a log: without its user and password.
+func redisAddr(raw string) string {
+	u, err := url.Parse(raw)
+	switch {
+	case err != nil:
+		return "" // checked with the settings
+	case u.Scheme == "unix":
+		return u.Path
 	}
-	fmt.Fprint(m.out, "\n", typeNext([]string{"ws://127.0.0.1:" + port + "/v1/ws"}, dev), "\nCtrl-C ends it.\n\n")
+	return net.JoinHostPort(cmp.Or(u.Hostname(), "localhost"), cmp.Or(u.Port(), "6379"))
 }
 
-// typeNext is what to type to talk, with nodes at the URLs.
-func typeNext(urls []string, dev bool) string {
+// here says whether only this machine can reach an address that is listened on.
+func here(addr string) bool {
+	host, _, err := net.SplitHostPort(addr)
+	ip := net.ParseIP(host)
+	return err == nil && ip != nil && ip.IsLoopback()
+}
+
+// welcome tells whoever started a node by hand what to type next.
+func (m *node) welcome(addr string, dev bool) {
+	fmt.Fprint(m.out, "\n", typeNext([]string{addr}, dev), "\nCtrl-C ends it.\n\n")
+}
+
+// typeNext is what to type to talk, with nodes that listen at the addresses.
+func typeNext(addrs []string, dev bool) string {
 	who, token := []string{"--user ann", "--user bob"}, "dev:ann"
 	if !dev {
 		who, token = []string{"--token <JWT of ann>", "--token <JWT of bob>"}, "<JWT>"
 	}
+	var urls []string
+	also := ""
+	for _, addr := range addrs {
+		if host, port, err := net.SplitHostPort(addr); err == nil && net.ParseIP(host).IsUnspecified() {
+			addr, also = net.JoinHostPort("127.0.0.1", port), "and on every other address of this machine\n"
+		}
+		urls = append(urls, "ws://"+addr+"/v1/ws")
+	}
 	var b strings.Builder
-	fmt.Fprintf(&b, "Listening on %s\n\n", strings.Join(urls, " "))
+	fmt.Fprintf(&b, "Listening on %s\n%s\n", strings.Join(urls, " "), also)
 	fmt.Fprintf(&b, "Log in from any websocket client with this first frame:\n")
 	fmt.Fprintf(&b, `  {"jsonrpc":"2.0","id":1,"method":"hello","params":{"token":%q}}`+"\n\n", token)
 	fmt.Fprintf(&b, "Or let two terminals talk:\n")

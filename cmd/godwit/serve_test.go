@@ -74,10 +74,81 @@ func TestServe_SaysWhereItListensAndIsReady(t *testing.T) {
 	}
 	n.await(`"msg":"listening","node":"blue","addr":.*"revision":"r7"`)
 	n.await(`"level":"WARN".*unknown setting.*GODWIT_GRACES`)
-	n.await(`"level":"WARN".*dev tokens are accepted`)
+	n.await(`"level":"WARN".*dev tokens are accepted: anybody on this machine`)
 	n.await(`"level":"WARN".*embedded store`)
 	n.out.await(`"method":"hello","params":\{"token":"dev:ann"\}`) // what to type next
 	n.out.await(`chat --url ` + n.url + ` --user bob --room lobby`)
+}
+
+func TestServe_WarnsOfDevTokensThatOthersCanUse(t *testing.T) {
+	n := serveInside(t, "GODWIT_LISTEN=0.0.0.0:0")
+	n.await(`"level":"WARN".*dev tokens are accepted from other machines.*"addr":"[^"]+"`)
+	if n := strings.Count(n.String(), "dev tokens are accepted"); n != 1 {
+		t.Errorf("said %d times, want once", n)
+	}
+	n.out.await(`^Listening on ws://127\.0\.0\.1:\d+/v1/ws$`)
+	n.out.await(`^and on every other address of this machine$`)
+
+	keyed := serveInside(t, "GODWIT_LISTEN=0.0.0.0:0", "GODWIT_AUTH_SECRET="+key)
+	if strings.Contains(keyed.String(), "dev tokens") {
+		t.Errorf("warns of dev tokens that it does not accept:\n%s", keyed)
+	}
+}
+
+func TestServe_SaysWhatATryOutListensOn(t *testing.T) {
+	for addr, want := range map[string]string{
+		"127.0.0.1:8080": "Listening on ws://127.0.0.1:8080/v1/ws\n\n",
+		"[::1]:8080":     "Listening on ws://[::1]:8080/v1/ws\n\n",
+		"192.0.2.1:8080": "Listening on ws://192.0.2.1:8080/v1/ws\n\n",
+		"[::]:8080":      "Listening on ws://127.0.0.1:8080/v1/ws\nand on every other address of this machine\n\n",
+		"0.0.0.0:8080":   "Listening on ws://127.0.0.1:8080/v1/ws\nand on every other address of this machine\n\n",
+	} {
+		if got := typeNext([]string{addr}, true); !strings.HasPrefix(got, want) {
+			t.Errorf("listens on %s, says:\n%s\nwant it to begin:\n%s", addr, got, want)
+		}
+	}
+}
+
+func TestServe_SaysOnceThatRedisIsAwayAndGoesOnTrying(t *testing.T) {
+	redis := redistest.Start(t)
+	redis.Stop()
+	p := launch(t, local("GODWIT_REDIS_URL="+redis.URL(), "GODWIT_AUTH_DEV=true"), "serve")
+	_, admin := p.node()
+	p.await(`"level":"WARN","msg":"cannot reach Redis at ` + redis.Addr + `; trying again","node":"[^"]+","error":"`)
+	redis.Cont()
+	p.await(`"level":"INFO","msg":"Redis reached"`)
+	ready(t, admin)
+	p.signal(syscall.SIGTERM)
+	if code := p.exit(); code != 0 {
+		t.Errorf("exit %d, want 0", code)
+	}
+	if n := strings.Count(p.String(), "cannot reach Redis"); n != 1 {
+		t.Errorf("said %d times that Redis is away, want once:\n%s", n, p)
+	}
+}
+
+func TestServe_SaysWhichRedisIsAwayWithoutItsPassword(t *testing.T) {
+	// Nobody listens there.
+	p := launch(t, local("GODWIT_REDIS_URL=redis://ann:hunter2@127.0.0.1:1", "GODWIT_AUTH_DEV=true"), "serve")
+	p.await(`cannot reach Redis at 127.0.0.1:1; trying again.*connection refused`)
+	p.signal(syscall.SIGTERM)
+	if code := p.exit(); code != 0 || strings.Contains(p.String(), "hunter2") {
+		t.Errorf("exit %d, want 0 and no password in:\n%s", code, p)
+	}
+}
+
+func TestServe_NamesARedisWithoutItsPassword(t *testing.T) {
+	for raw, want := range map[string]string{
+		"redis://h:1/2":               "h:1",
+		"rediss://ann:hunter2@h":      "h:6379",
+		"redis://":                    "localhost:6379",
+		"redis://:hunter2@[::1]:6380": "[::1]:6380",
+		"unix://:hunter2@/run/r.sock": "/run/r.sock",
+	} {
+		if got := redisAddr(raw); got != want {
+			t.Errorf("%s is %s, want %s", raw, got, want)
+		}
+	}
 }
 
 func TestServe_DrainsWhenItIsToldToStop(t *testing.T) {

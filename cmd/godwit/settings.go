@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"reflect"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -16,8 +17,8 @@ import (
 // Settings are everything that the environment decides about a node. The tags
 // are the whole of it: name, default and what it means.
 type Settings struct {
-	Listen      string `envconfig:"GODWIT_LISTEN" default:":8080" doc:"address of the public listener; port 0 picks one"`
-	AdminListen string `envconfig:"GODWIT_ADMIN_LISTEN" default:":8081" doc:"address of the admin listener (probes); port 0 picks one"`
+	Listen      string `envconfig:"GODWIT_LISTEN" default:":8080" doc:"address of the public listener; port 0 picks one; unset, with the embedded store and dev tokens: 127.0.0.1:8080"`
+	AdminListen string `envconfig:"GODWIT_ADMIN_LISTEN" default:":8081" doc:"address of the admin listener (probes); port 0 picks one; unset, with the embedded store and dev tokens: 127.0.0.1:8081"`
 	RedisURL    string `envconfig:"GODWIT_REDIS_URL" secret:"true" doc:"where the state lives: redis://, rediss:// or unix://; empty is the embedded store, one process and nothing kept"`
 
 	AuthSecret   string `envconfig:"GODWIT_AUTH_SECRET" secret:"true" doc:"HS256 key of tokens"`
@@ -77,28 +78,35 @@ func environment(env []string) map[string]string {
 	return m
 }
 
+// problem is what is wrong with the setting of that name.
+type problem struct {
+	name string
+	err  error
+}
+
 // readSettings reads the settings from an environment. The error names every
-// wrong value, and what is expected in its place; warnings name variables that
-// no setting has.
+// wrong value, in the order of the table, and what is expected in its place;
+// warnings name variables that no setting has.
 func readSettings(env []string) (s Settings, warnings []string, err error) {
 	vars := environment(env)
-	known, unread := make(map[string]bool), make(map[string]bool)
-	var wrong []error
+	known, place := make(map[string]bool), make(map[string]int)
+	unread := make(map[string]bool)
+	var wrong []problem
 	v := reflect.ValueOf(&s).Elem()
 	for i := range v.NumField() {
 		f := v.Type().Field(i)
 		name := f.Tag.Get("envconfig")
-		known[name] = true
+		known[name], place[name] = true, i
 		if f.Tag.Get("secret") != "" {
 			known[name+"_FILE"] = true
 			if err := fromFile(vars, name); err != nil {
-				wrong = append(wrong, err)
+				wrong = append(wrong, problem{name, err})
 				unread[name] = true
 				continue
 			}
 		}
 		if err := readField(v.Field(i), f, vars); err != nil {
-			wrong = append(wrong, err)
+			wrong = append(wrong, problem{name, err})
 			unread[name] = true
 		}
 	}
@@ -107,8 +115,32 @@ func readSettings(env []string) (s Settings, warnings []string, err error) {
 			warnings = append(warnings, name)
 		}
 	}
+	if s.RedisURL == "" && s.devTokens() {
+		s.stayHere(vars)
+	}
 	wrong = append(wrong, s.check(unread)...)
-	return s, warnings, errors.Join(wrong...)
+	slices.SortStableFunc(wrong, func(a, b problem) int { return place[a.name] - place[b.name] })
+	var all []error
+	for _, p := range wrong {
+		all = append(all, p.err)
+	}
+	return s, warnings, errors.Join(all...)
+}
+
+// devTokens says whether dev:<user> is a token.
+func (s *Settings) devTokens() bool {
+	return s.AuthDev || s.RedisURL == "" && s.AuthSecret == "" && s.AuthJWKS == ""
+}
+
+// stayHere makes a node that was only tried out, and lets anybody in as
+// anybody, listen where this machine alone can reach it, unless an address is
+// asked for.
+func (s *Settings) stayHere(vars map[string]string) {
+	for name, addr := range map[string]*string{"GODWIT_LISTEN": &s.Listen, "GODWIT_ADMIN_LISTEN": &s.AdminListen} {
+		if vars[name] == "" {
+			*addr = "127.0.0.1" + *addr
+		}
+	}
 }
 
 // readField reads one setting by itself, so that one that cannot be read does

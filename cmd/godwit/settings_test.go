@@ -17,6 +17,7 @@ func TestSettings_EveryWrongValueIsNamedAtOnce(t *testing.T) {
 		"GODWIT_GRACE=abc", "GODWIT_LEASE=1ms", "GODWIT_LOG_LEVEL=loud", "GODWIT_REDIS_URL=http://x",
 		"GODWIT_MAX_ROOMS=0", "GODWIT_MAX_FRAME=many", "GODWIT_RATE=-1", "GODWIT_LISTEN=8080", "GODWIT_NODE_ID=a b",
 		"GODWIT_NODE_URL=https://x", "GODWIT_AUTH_DEV=maybe", "GODWIT_LOG_FORMAT=xml", "GODWIT_DRAIN_BUDGET=-1s",
+		"GODWIT_ALLOWED_ORIGINS=https://a.example,https://b.example/", "GODWIT_AUTH_JWKS=/does/not/exist.json", "GODWIT_REDIS_WAIT=x",
 		"GODWIT_MAX_MESSAGE=0", "GODWIT_ADMIN_TOKEN=a", "GODWIT_ADMIN_TOKEN_FILE=/x", "GODWIT_AUTH_SECRET_FILE=/does/not/exist",
 	}
 	var errs bytes.Buffer
@@ -32,6 +33,72 @@ func TestSettings_EveryWrongValueIsNamedAtOnce(t *testing.T) {
 	}
 	if n := strings.Count(errs.String(), "expected"); n < len(env)-3 {
 		t.Errorf("only %d expectations are told:\n%s", n, errs.String())
+	}
+	rest := errs.String()
+	for f := range settingFields() { // in the order of the table
+		if strings.Contains(errs.String(), "\n"+f.name+": ") || strings.Contains(errs.String(), "\n"+f.name+" and") {
+			_, after, ok := strings.Cut(rest, "\n"+f.name)
+			if !ok {
+				t.Fatalf("%s is not named in its place:\n%s", f.name, errs.String())
+			}
+			rest = after
+		}
+	}
+}
+
+func TestSettings_WhatCannotBeUsedIsWrong(t *testing.T) {
+	dir := t.TempDir()
+	keyless, broken := filepath.Join(dir, "keyless"), filepath.Join(dir, "broken")
+	for file, doc := range map[string]string{keyless: `{"keys":[]}`, broken: `{`} {
+		if err := os.WriteFile(file, []byte(doc), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, values := range map[string]struct{ good, bad []string }{
+		"GODWIT_ALLOWED_ORIGINS": {
+			[]string{"*", "https://a.example", "https://*.a.example", "*.a.example:8443", "a.example", "http://localhost:3000", "http://[::1]:3000", "https://a.example,*.b.example"},
+			[]string{"https://a.example/", "https://", "https://a.example,", "https://*a.example", "https://a.*", "https://u@a.example", "a.example:x", "a.example, b.example"},
+		},
+		"GODWIT_AUTH_JWKS": {
+			[]string{"https://idp.example/jwks", "http://127.0.0.1:1/jwks"},
+			[]string{"http://idp.example/jwks", "ftp://idp.example/jwks", "https://", keyless, broken, dir, dir + "/none"},
+		},
+		"GODWIT_REDIS_URL": {
+			[]string{"redis://h", "rediss://:p@h:1/2", "unix:///run/redis.sock"},
+			[]string{"h:6379", "http://h", "redis://h:port", "redis://h:1/x"},
+		},
+	} {
+		for _, value := range values.good {
+			if _, _, err := readSettings([]string{name + "=" + value, "GODWIT_AUTH_DEV=true"}); err != nil {
+				t.Errorf("%s=%s: %v, want it taken", name, value, err)
+			}
+		}
+		for _, value := range values.bad {
+			_, _, err := readSettings([]string{name + "=" + value, "GODWIT_AUTH_DEV=true"})
+			if err == nil || !strings.HasPrefix(err.Error(), name+": expected ") || strings.Contains(err.Error(), "\n") {
+				t.Errorf("%s=%s: %v, want one line that says what is expected", name, value, err)
+			}
+		}
+	}
+}
+
+func TestSettings_ANodeToTryOutListensHereAlone(t *testing.T) {
+	for _, c := range []struct {
+		env           []string
+		listen, admin string
+	}{
+		{nil, "127.0.0.1:8080", "127.0.0.1:8081"},
+		{[]string{"GODWIT_AUTH_DEV=true", "GODWIT_AUTH_SECRET=0123456789abcdef"}, "127.0.0.1:8080", "127.0.0.1:8081"},
+		{[]string{"GODWIT_LISTEN=:8080"}, ":8080", "127.0.0.1:8081"},
+		{[]string{"GODWIT_LISTEN=", "GODWIT_ADMIN_LISTEN=0.0.0.0:9"}, "127.0.0.1:8080", "0.0.0.0:9"},
+		{[]string{"GODWIT_AUTH_SECRET=0123456789abcdef"}, ":8080", ":8081"},
+		{[]string{"GODWIT_REDIS_URL=redis://h", "GODWIT_AUTH_DEV=true"}, ":8080", ":8081"},
+		{[]string{"GODWIT_REDIS_URL=redis://h", "GODWIT_AUTH_SECRET=0123456789abcdef"}, ":8080", ":8081"},
+	} {
+		s, _, err := readSettings(c.env)
+		if err != nil || s.Listen != c.listen || s.AdminListen != c.admin {
+			t.Errorf("%v: listens on %s and %s (%v), want %s and %s", c.env, s.Listen, s.AdminListen, err, c.listen, c.admin)
+		}
 	}
 }
 

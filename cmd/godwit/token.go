@@ -4,10 +4,14 @@ import (
 	"errors"
 	"fmt"
 	"time"
+	"unicode/utf8"
 
 	"github.com/golang-jwt/jwt/v5"
 	"github.com/spf13/cobra"
 )
+
+// userBytes is the longest user that a node lets in.
+const userBytes = 128
 
 func tokenCommand(env []string) *cobra.Command {
 	var secret, file, user, audience, issuer string
@@ -33,10 +37,16 @@ func tokenCommand(env []string) *cobra.Command {
 			if secret == "" {
 				return usage{errors.New("no key to sign with: give --secret, --secret-file or GODWIT_AUTH_SECRET")}
 			}
-			if user == "" {
+			switch {
+			case user == "":
 				return usage{errors.New("no user: give --user")}
+			case len(user) > userBytes || !utf8.ValidString(user):
+				return usage{fmt.Errorf("--user: expected at most %d bytes of UTF-8", userBytes)}
+			case ttl < time.Second:
+				return usage{errors.New("--ttl: expected at least 1s")}
 			}
-			claims := jwt.MapClaims{"sub": user, "iat": time.Now().Unix(), "exp": time.Now().Add(ttl).Unix()}
+			now := time.Now()
+			claims := jwt.MapClaims{"sub": user, "iat": now.Unix(), "exp": now.Add(ttl).Unix()}
 			if audience != "" {
 				claims["aud"] = audience
 			}

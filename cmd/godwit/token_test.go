@@ -42,7 +42,7 @@ func TestToken_IsGoodAtANodeWithTheSameKey(t *testing.T) {
 		{n, nil, []string{"--secret", key}, ""},
 		{n, []string{"GODWIT_AUTH_SECRET=" + key}, nil, ""},
 		{n, []string{"GODWIT_AUTH_SECRET=another"}, []string{"--secret", key}, ""},
-		{n, nil, []string{"--secret", key, "--ttl", "-1s"}, wire.TokenExpired},
+		{n, nil, []string{"--secret", key, "--user", strings.Repeat("a", 128)}, ""},
 		{n, nil, []string{"--secret", key + "?"}, wire.Unauthorized},
 		{other, nil, []string{"--secret-file", file}, wire.Unauthorized},
 		{strict, nil, []string{"--secret", key}, wire.Unauthorized},
@@ -58,7 +58,7 @@ func TestToken_IsGoodAtANodeWithTheSameKey(t *testing.T) {
 		switch {
 		case c.reason == "" && err != nil:
 			t.Errorf("%q: not let in: %v", c.args, err)
-		case c.reason == "" && s.Session().User != "ann":
+		case c.reason == "" && s.Session().User != "ann" && len(s.Session().User) != 128:
 			t.Errorf("%q: let in as %q, want ann", c.args, s.Session().User)
 		case c.reason != "" && !client.Is(err, c.reason):
 			t.Errorf("%q: %v, want %s", c.args, err, c.reason)
@@ -98,6 +98,10 @@ func TestToken_WhatIsMissingIsTold(t *testing.T) {
 		{[]string{"--secret", key}, "no user: give --user"},
 		{[]string{"--user", "ann", "--secret-file", "/does/not/exist"}, "GODWIT_AUTH_SECRET_FILE: expected a file that can be read: open /does/not/exist"},
 		{[]string{"--user", "ann", "--secret", key, "--ttl", "soon"}, `"--ttl"`},
+		{[]string{"--user", "ann", "--secret", key, "--ttl", "0s"}, "--ttl: expected at least 1s"},
+		{[]string{"--user", "ann", "--secret", key, "--ttl", "-1h"}, "--ttl: expected at least 1s"},
+		{[]string{"--user", strings.Repeat("a", 129), "--secret", key}, "--user: expected at most 128 bytes of UTF-8"},
+		{[]string{"--user", "\xff", "--secret", key}, "--user: expected at most 128 bytes of UTF-8"},
 		{[]string{"--usr", "ann"}, "--usr"},
 	} {
 		code, out, errs := once(nil, append([]string{"token"}, c.args...)...)

@@ -128,6 +128,9 @@ func (v *Verifier) Run(ctx context.Context) error {
 // Verify says who the token speaks for. It may wait for the key set to be read,
 // at most readTimeout or as long as ctx.
 func (v *Verifier) Verify(ctx context.Context, token string) (Claims, error) {
+	if token == "" {
+		return Claims{}, refusal("there is none")
+	}
 	if v.cfg.Dev {
 		if user, ok := strings.CutPrefix(token, "dev:"); ok {
 			return v.dev(user)

@@ -140,6 +140,8 @@ func TestVerify_ARefusalIsTheReasonAlone(t *testing.T) {
 		"no sub":     {both, mint(t, jwt.SigningMethodHS256, secret, claims("sub", nil)), "no sub"},
 		"no dev":     {both, "dev:ann", "not a JWT, or its claims are malformed"},
 		"dev":        {onlyDev, "dev:", "the user of a dev token is empty"},
+		"none":       {both, "", "there is none"},
+		"none, dev":  {onlyDev, "", "there is none"},
 		"dev and no": {onlyDev, "abc", "only dev tokens are accepted"},
 	} {
 		if _, err := c.v.Verify(t.Context(), c.token); !errors.Is(err, ErrRefused) || err.Error() != c.want {
