@@ -14,6 +14,7 @@ import (
 
 	"godwit/server/auth"
 	"godwit/server/hub"
+	"godwit/server/move"
 	"godwit/server/relay"
 	"godwit/server/session"
 	"godwit/server/watch"
@@ -25,6 +26,8 @@ type Config struct {
 	session.Config // Node.Boot is drawn by New when empty
 
 	URL         string // of this node, for others to be sent to; may be empty
+	PublicURL   string // of the fleet, likewise
+	OfferTTL    time.Duration
 	Revision    string
 	Lease       time.Duration
 	DrainBudget time.Duration
@@ -45,6 +48,7 @@ type Node struct {
 	custody *watch.Custody
 	leaving *watch.Departures
 	sweep   *watch.Sweep
+	mover   *move.Mover
 
 	started  time.Time
 	sockets  atomic.Int64
@@ -69,12 +73,15 @@ func New(cfg Config, st *store.Store, verifier *auth.Verifier, log *slog.Logger)
 	n.relay.Listen(n.sub)
 	n.lease = watch.NewLease(st, cfg.Lease, n.record, n.custody.Whole, n.reclaim, log)
 	n.leaving = watch.NewDepartures(st, ref, log)
+	n.mover = move.New(move.Config{
+		Ref: ref, NodeURL: cfg.URL, PublicURL: cfg.PublicURL, Life: cfg.OfferTTL, MaxSessions: cfg.MaxSessions,
+	}, st, n.hub.Len, n.draining.Load, log)
 	n.sweep = &watch.Sweep{Store: st, Ref: ref, Lease: n.lease, Log: log}
 	n.door = &session.Door{
 		Config: cfg.Config, Store: st, Relay: n.relay, Hub: n.hub, Verifier: verifier,
-		Leaving: leaving{n.leaving, n.custody},
-		Fenced:  func() bool { return n.lease.Fenced(time.Now()) },
-		Log:     log,
+		Leaving: leaving{n.leaving, n.custody}, Moves: n.mover,
+		Fenced: func() bool { return n.lease.Fenced(time.Now()) },
+		Log:    log,
 	}
 	return n
 }
@@ -93,12 +100,18 @@ type listener struct{ n *Node }
 func (l listener) Heard(room string, m store.Message) { l.n.relay.Heard(room, m) }
 
 func (l listener) Told(w store.Word) {
-	if w.What != store.WordReplaced {
-		return
-	}
-	// The word may be old: the store is asked before anything is closed.
-	if s, ok := l.n.hub.Find(w.Session); ok && s.Gen() < w.Gen {
-		l.n.custody.Look(s)
+	// A word may be old: the store is asked before anything is closed.
+	switch w.What {
+	case store.WordReplaced:
+		if s, ok := l.n.hub.Find(w.Session); ok && s.Gen() < w.Gen {
+			l.n.custody.Look(s)
+		}
+	case store.WordClaimed, store.WordDone:
+		if s, ok := l.n.hub.Find(w.Session); ok {
+			s.Told(w.Offer, w.What == store.WordDone)
+		}
+	default:
+		l.n.mover.Told(w)
 	}
 }
 
@@ -119,7 +132,7 @@ func (n *Node) record() store.Node {
 	}
 	return store.Node{
 		Ref: n.cfg.Node, URL: n.cfg.URL, Revision: n.cfg.Revision, State: state,
-		Sessions: n.hub.Len(), Started: n.started,
+		Sessions: n.hub.Len() + n.mover.Pending(), Started: n.started, Key: n.mover.Key(),
 	}
 }
 
@@ -160,7 +173,7 @@ func (n *Node) Run(ctx context.Context) error {
 	store.Go(func() { n.fatal("store", n.store.Run(lanes)) })
 	for name, run := range map[string]func(context.Context) error{
 		"subscriber": n.sub.Run, "relay": n.relay.Run, "lease": n.lease.Run,
-		"custody": n.custody.Run, "sweep": n.sweep.Run,
+		"custody": n.custody.Run, "sweep": n.sweep.Run, "mover": n.mover.Run,
 	} {
 		work.Go(func() { n.fatal(name, run(duties)) })
 	}

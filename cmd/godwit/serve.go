@@ -135,7 +135,7 @@ func (m *node) run(ctx context.Context) error {
 	s := m.s
 	st, err := store.Open(store.Config{
 		URL: s.RedisURL, LogMax: s.LogMax, LogAge: s.LogAge, LogTTL: s.LogTTL, Grace: s.Grace,
-		Lease: s.Lease, Wait: s.RedisWait, MaxMembers: s.MaxMembers, Logger: m.log,
+		Lease: s.Lease, OfferTTL: s.RedirectTTL, Wait: s.RedisWait, MaxMembers: s.MaxMembers, Logger: m.log,
 	})
 	if err != nil {
 		return usage{fmt.Errorf("GODWIT_REDIS_URL: %w", err)}
@@ -252,7 +252,7 @@ func (m *node) config() server.Config {
 			Rate: s.Rate, Burst: s.RateBurst, Ping: s.Ping, CallBeat: s.CallBeat,
 			CallTimeout: s.CallTimeout, Grace: s.Grace, History: s.History,
 		},
-		URL: s.NodeURL, Revision: s.Revision, Lease: s.Lease,
+		URL: s.NodeURL, PublicURL: s.PublicURL, OfferTTL: s.RedirectTTL, Revision: s.Revision, Lease: s.Lease,
 		DrainBudget: s.DrainBudget, MaxSessions: s.MaxSessions,
 	}
 }

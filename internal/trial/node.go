@@ -36,6 +36,7 @@ type Node struct {
 
 func (f *Fleet) start(name string) *Node {
 	n := &Node{}
+	n.listener, n.URL = f.listen(name)
 	s := f.settings(n, name)
 	st, err := store.Open(s.Store)
 	must(err)
@@ -43,7 +44,6 @@ func (f *Fleet) start(name string) *Node {
 	must(err)
 	n.store, n.Core = st, server.New(s.Server, st, v, s.Store.Logger)
 	n.Sockets = socket.New(s.Socket, n.Core, s.Store.Logger)
-	n.listener, n.URL = f.listen(name)
 	n.web = &http.Server{Handler: n.Sockets}
 	sockets, deaf := context.WithCancel(context.Background())
 	life, dead := context.WithCancel(context.Background())

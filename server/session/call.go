@@ -8,6 +8,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 
 	"godwit/rules/glob"
+	"godwit/rules/redirect"
 	"godwit/store"
 	"godwit/wire"
 )
@@ -24,6 +25,10 @@ var methods = map[string]method{
 	"room.leave":    (*Session).leave,
 	"room.history":  (*Session).history,
 	"room.info":     (*Session).info,
+
+	"handover.done":    (*Session).handoverDone,
+	"redirect.refuse":  (*Session).refuse,
+	"redirect.request": (*Session).request,
 }
 
 // Call runs one request. Requests are handed in one after the other by the
@@ -36,8 +41,8 @@ func (s *Session) Call(ctx context.Context, name string, params jsontext.Value, 
 		done(Reply{Err: wire.ErrRateLimited(after)})
 		return
 	}
-	if s.ended() {
-		done(Reply{Err: wire.Errorf(wire.NoSession, "the session has ended; say hello again")})
+	if err := s.ended(); err != nil {
+		done(Reply{Err: err})
 		return
 	}
 	if name == "room.send" {
@@ -53,12 +58,18 @@ func (s *Session) Call(ctx context.Context, name string, params jsontext.Value, 
 	done(run(s, ctx, params))
 }
 
-// ended says that the session is over or another socket's: what still comes is
-// not served.
-func (s *Session) ended() bool {
+// ended is why what still comes is not served: the session is over, or another
+// socket's.
+func (s *Session) ended() *wire.Error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.over
+	switch {
+	case s.move.State() >= redirect.Fenced:
+		return movedAway()
+	case s.over:
+		return wire.Errorf(wire.NoSession, "the session has ended; say hello again")
+	}
+	return nil
 }
 
 // fail turns an error of the store into what the client is told.
@@ -71,10 +82,10 @@ func (s *Session) fail(what string, err error) Reply {
 		s.door.Log.Debug("request unavailable", "method", what, "session", s.id, "error", err)
 		return Reply{Err: wire.ErrUnavailable()}
 	case errors.Is(err, store.ErrMoved):
-		s.door.Leaving.Suspect(s)
-		return Reply{Err: wire.Errorf(wire.Moved, "the session lives on another socket")}
+		s.suspect()
+		return Reply{Err: movedAway()}
 	case errors.Is(err, store.ErrGone):
-		s.door.Leaving.Suspect(s)
+		s.suspect()
 		return Reply{Err: wire.Errorf(wire.NoSession, "the session has ended; say hello again")}
 	case errors.Is(err, store.ErrNotMember):
 		s.door.Leaving.Suspect(s)

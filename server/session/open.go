@@ -36,6 +36,8 @@ func (d *Door) Open(ctx context.Context, sock Socket, name string, params jsonte
 		s, reply = d.hello(ctx, sock, params)
 	case "resume":
 		s, reply = d.resume(ctx, sock, params)
+	case "handover":
+		s, reply = d.handover(ctx, sock, params)
 	default:
 		reply = Reply{Err: wire.ErrMethod(name)}
 	}
@@ -173,19 +175,40 @@ func (d *Door) resume(ctx context.Context, sock Socket, params jsontext.Value) (
 	if err != nil {
 		return nil, d.unresumed(p.Session, rec, err)
 	}
-	// The node hears the rooms before the session is its own: whatever fails
-	// up to the claim has changed nothing.
+	return d.take(ctx, sock, rec, rooms, taking{
+		claim: func() (store.Claimed, error) {
+			return d.Store.Claim(ctx, p.Session, hash, d.Config.Node, capsOf(p.Caps))
+		},
+		word:      store.Word{What: store.WordReplaced},
+		positions: p.Positions,
+		presence:  p.Presence,
+		failed:    func(err error) Reply { return d.unresumed(p.Session, rec, err) },
+	})
+}
+
+// taking is how a session is taken over.
+type taking struct {
+	claim     func() (store.Claimed, error)
+	word      store.Word // what its last node is told
+	positions map[string]wire.Position
+	presence  *uint8
+	failed    func(error) Reply
+}
+
+// take takes a session over. The node hears the rooms before the session is its
+// own: whatever fails up to the claim has changed nothing.
+func (d *Door) take(ctx context.Context, sock Socket, rec store.Session, rooms []string, t taking) (*Session, Reply) {
 	s := d.attach(sock, rec)
 	for _, room := range rooms {
 		s.places[room] = s.newPlace(room)
 	}
-	out, catchUp, err := s.takeOver(ctx, hash, &p)
+	out, catchUp, err := s.takeOver(ctx, t)
 	if err != nil {
 		s.mu.Lock()
 		s.over = true
 		s.mu.Unlock()
 		s.Dropped(ctx)
-		return nil, d.unresumed(p.Session, rec, err)
+		return nil, t.failed(err)
 	}
 	return s, Reply{Result: out, After: func() { s.follow(catchUp) }}
 }
@@ -208,7 +231,7 @@ func (d *Door) unresumed(sid string, rec store.Session, err error) Reply {
 
 // takeOver claims the session for this attachment, makes its gen known to its
 // rooms, and finds where each of them goes on.
-func (s *Session) takeOver(ctx context.Context, hash string, p *wire.Resume) (*wire.Session, []*place, error) {
+func (s *Session) takeOver(ctx context.Context, t taking) (*wire.Session, []*place, error) {
 	d := s.door
 	heard := make([]*place, 0, len(s.places))
 	for _, at := range s.places {
@@ -217,7 +240,7 @@ func (s *Session) takeOver(ctx context.Context, hash string, p *wire.Resume) (*w
 	if err := hear(ctx, resumeWithin, heard...); err != nil {
 		return nil, nil, err
 	}
-	claimed, err := d.Store.Claim(ctx, s.id, hash, d.Config.Node, capsOf(p.Caps))
+	claimed, err := t.claim()
 	if err != nil {
 		return nil, nil, err
 	}
@@ -225,13 +248,13 @@ func (s *Session) takeOver(ctx context.Context, hash string, p *wire.Resume) (*w
 	s.gen, s.record = claimed.Gen, claimed.Session
 	s.expires, s.globs = claimed.Expires, claimed.Globs
 	s.mu.Unlock()
-	if p.Presence != nil {
-		if err := d.Store.SetPresence(ctx, s.id, claimed.Gen, *p.Presence); err != nil {
+	if t.presence != nil {
+		if err := d.Store.SetPresence(ctx, s.id, claimed.Gen, *t.presence); err != nil {
 			d.Leaving.Detach(s.id, claimed.Gen)
 			return nil, nil, err
 		}
 		s.mu.Lock()
-		s.record.Presence = *p.Presence
+		s.record.Presence = *t.presence
 		s.mu.Unlock()
 	}
 	old, replaced, newest := d.Hub.Advance(s.id, s, func(old *Session) bool { return old.Gen() < claimed.Gen })
@@ -244,7 +267,9 @@ func (s *Session) takeOver(ctx context.Context, hash string, p *wire.Resume) (*w
 	if claimed.Previous != d.Config.Node {
 		// Both may be lost: the old owner finds out at its next write or look.
 		if claimed.WasLive {
-			if err := d.Store.Tell(ctx, claimed.Previous, store.Word{What: store.WordReplaced, Session: s.id, Gen: claimed.Gen}); err != nil {
+			w := t.word
+			w.Session, w.Gen = s.id, claimed.Gen
+			if err := d.Store.Tell(ctx, claimed.Previous, w); err != nil {
 				d.Log.Debug("old owner not told", "session", s.id, "error", err)
 			}
 		}
@@ -253,7 +278,7 @@ func (s *Session) takeOver(ctx context.Context, hash string, p *wire.Resume) (*w
 		}
 	}
 	out := s.object(true)
-	catchUp, err := s.regain(ctx, claimed.Rooms, p.Positions, out)
+	catchUp, err := s.regain(ctx, claimed.Rooms, t.positions, out)
 	if err != nil {
 		d.Leaving.Detach(s.id, claimed.Gen)
 		return nil, nil, err

@@ -9,6 +9,7 @@ import (
 
 	"godwit/rules/address"
 	"godwit/rules/limit"
+	"godwit/rules/redirect"
 	"godwit/server/auth"
 	"godwit/server/hub"
 	"godwit/server/relay"
@@ -53,6 +54,7 @@ type Door struct {
 	Hub      *hub.Registry[*Session]
 	Verifier *auth.Verifier
 	Leaving  Leaving
+	Moves    Moves
 	// Fenced says that the node's lease is over, so that nothing may be written.
 	Fenced func() bool
 	Log    *slog.Logger
@@ -73,6 +75,8 @@ type Session struct {
 	flow   string // room of the sends under way
 	flight chan struct{}
 
+	came store.Offer // the offer that brought it here, if one did; set before it is served
+
 	mu      sync.Mutex
 	gen     uint64            // guarded by mu
 	record  store.Session     // guarded by mu: what a wiped store is told again
@@ -80,6 +84,8 @@ type Session struct {
 	globs   []string          // guarded by mu; nil: all rooms
 	places  map[string]*place // guarded by mu
 	over    bool              // guarded by mu: the store need not be told when the socket drops
+	move    redirect.Source   // guarded by mu
+	offer   *offer            // guarded by mu: the last one
 }
 
 // place is a session's place in one room.
@@ -285,7 +291,7 @@ func (s *Session) Rejoin(ctx context.Context, room string, known store.Known) (s
 	case errors.Is(err, store.ErrNotMember):
 		s.Expelled(room)
 	case errors.Is(err, store.ErrMoved), errors.Is(err, store.ErrGone):
-		s.door.Leaving.Suspect(s)
+		s.suspect()
 	}
 	return r, err
 }

@@ -135,6 +135,8 @@ func (c *Custody) one(ctx context.Context, s *session.Session) error {
 		return nil
 	case err == nil:
 		return nil
+	case errors.Is(err, store.ErrMoved) && s.Moving():
+		return c.Store.Disown(ctx, c.Ref, s.ID()) // its offer was claimed, it seems: it looks itself
 	case errors.Is(err, store.ErrMoved):
 		if now, ok := c.Hub.Find(s.ID()); ok && now == s {
 			s.Quit(wire.CloseReplaced, "the session lives on another socket")

@@ -1,0 +1,352 @@
+package move
+
+import (
+	"context"
+	"crypto/ed25519"
+	"errors"
+	"log/slog"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/rs/xid"
+
+	"godwit/rules/drain"
+	"godwit/rules/redirect"
+	"godwit/server/auth"
+	"godwit/server/session"
+	"godwit/store"
+	"godwit/wire"
+)
+
+const (
+	// prepareWithin is how long a target has to keep a place.
+	prepareWithin = 1500 * time.Millisecond
+	// prepareTries is how many targets are asked for one offer.
+	prepareTries = 3
+	// wordsMost is how many words may wait; a target that cannot say its word in
+	// time has denied.
+	wordsMost   = 1024
+	wordWorkers = 4
+	// fleetFor is how long a look at the fleet is good for.
+	fleetFor = 500 * time.Millisecond
+)
+
+// Config is what a Mover is told.
+type Config struct {
+	Ref store.Ref
+	// NodeURL is this node's own (directed mode), PublicURL the fleet's.
+	NodeURL, PublicURL string
+	Life               time.Duration // of an offer
+	MaxSessions        int           // 0: no limit
+}
+
+// Mover moves sessions. It is the session.Moves of its node.
+type Mover struct {
+	cfg   Config
+	store *store.Store
+	log   *slog.Logger
+	key   ed25519.PrivateKey
+	// load is the sessions attached; leaving says that the node takes no more.
+	load    func() int
+	leaving func() bool
+
+	words chan saying // what is to be said to other nodes
+
+	mu      sync.Mutex
+	kept    map[string]time.Time // guarded by mu: until when a place is kept, by offer
+	answers map[string]chan bool // guarded by mu: who waits for a target's word, by offer
+	sent    map[string]int       // guarded by mu: offers under way, by target
+
+	fleetMu sync.Mutex   // held over the round trip: one looks for all
+	fleet   []store.Node // guarded by fleetMu: the last look
+	looked  time.Time    // guarded by fleetMu
+}
+
+// saying is a word and whom it is for.
+type saying struct {
+	to   store.Ref
+	word store.Word
+}
+
+// New makes a Mover with a key of its own.
+func New(cfg Config, st *store.Store, load func() int, leaving func() bool, log *slog.Logger) *Mover {
+	_, key, err := ed25519.GenerateKey(nil)
+	if err != nil {
+		panic(err) // crypto/rand does not fail
+	}
+	return &Mover{
+		cfg: cfg, store: st, log: log, key: key, load: load, leaving: leaving,
+		words: make(chan saying, wordsMost), kept: make(map[string]time.Time), answers: make(map[string]chan bool), sent: make(map[string]int),
+	}
+}
+
+// Run says what is to be said to other nodes until ctx ends.
+func (m *Mover) Run(ctx context.Context) error {
+	var all sync.WaitGroup
+	for range wordWorkers {
+		all.Go(func() {
+			for {
+				select {
+				case <-ctx.Done():
+					return
+				case w := <-m.words:
+					if err := m.store.Tell(ctx, w.to, w.word); err != nil {
+						m.log.Debug("node not told", "what", w.word.What, "error", err)
+					}
+				}
+			}
+		})
+	}
+	all.Wait()
+	return nil
+}
+
+// say has a word said; it does not wait. A word may be lost as it is.
+func (m *Mover) say(to store.Ref, w store.Word) {
+	select {
+	case m.words <- saying{to, w}:
+	default:
+	}
+}
+
+// Possible says whether there is a way to send anybody to another node.
+func (m *Mover) Possible() bool { return m.cfg.NodeURL != "" || m.cfg.PublicURL != "" }
+
+// Sent is how many offers are under way.
+func (m *Mover) Sent() int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	n := 0
+	for _, of := range m.sent {
+		n += of
+	}
+	return n
+}
+
+// Key is the public half of what this node signs offers with.
+func (m *Mover) Key() string { return string(m.key.Public().(ed25519.PublicKey)) }
+
+// Pending is how many places are kept for sessions of other nodes.
+func (m *Mover) Pending() int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	now := time.Now()
+	for id, until := range m.kept {
+		if !now.Before(until) {
+			delete(m.kept, id)
+		}
+	}
+	return len(m.kept)
+}
+
+// Why there is no offer.
+var (
+	// ErrNoTarget says that no node can be offered: there is no other, none has
+	// room, or no URL leads to it.
+	ErrNoTarget = errors.New("no node to be sent to")
+	// ErrUnable says that the client does not follow redirects.
+	ErrUnable = errors.New("the client follows no redirect")
+)
+
+// Why says what an offer is for.
+type Why struct {
+	Reason string // one of wire.For...
+	Node   string // a node's name; empty: any
+	Final  bool
+	Over   func(store.OfferState) // see session.Offering; nil: nobody asks
+}
+
+// Offer offers a session another node. It returns once the client has been
+// told, or with the reason why there is no offer.
+//
+// Errors: ErrNoTarget, ErrUnable, store.ErrBusy, store.ErrMoved, store.ErrGone,
+// store.ErrUnavailable.
+func (m *Mover) Offer(ctx context.Context, s *session.Session, why Why) error {
+	if s.Caps() != "redirect" {
+		return ErrUnable
+	}
+	nodes, err := m.look(ctx)
+	if err != nil {
+		return err
+	}
+	if why.Reason == wire.ForBalance || why.Reason == wire.ForRequest {
+		if nodes, err = m.allowed(ctx, s.ID(), nodes); err != nil {
+			return err
+		}
+	}
+	o := store.Offer{ID: xid.New().String(), TokenID: xid.New().String(), Session: s.ID(), Gen: s.Gen(), Source: m.cfg.Ref}
+	url := m.cfg.PublicURL
+	if m.cfg.NodeURL == "" {
+		if url == "" || len(m.targets(nodes, why.Node, nil)) == 0 {
+			return ErrNoTarget
+		}
+		o.Target = store.Ref{Node: store.Anyone}
+	} else if o.Target, url, err = m.place(ctx, o, nodes, why.Node); err != nil {
+		return err
+	}
+	if err := m.tell(ctx, s, o, url, why); err != nil {
+		m.release(o)
+		return err
+	}
+	return nil
+}
+
+// tell signs the offer and hands it to the session.
+func (m *Mover) tell(ctx context.Context, s *session.Session, o store.Offer, url string, why Why) error {
+	audience := o.Target.String()
+	if o.Target.Node == store.Anyone {
+		audience = store.Anyone
+	}
+	token, err := auth.SignOffer(m.key, auth.Offer{
+		ID: o.TokenID, Session: o.Session, Gen: o.Gen, Audience: audience,
+		Issuer: m.cfg.Ref.String(), Expires: time.Now().Add(m.cfg.Life).UnixMilli(),
+	})
+	if err != nil {
+		return err
+	}
+	target := o.Target.String()
+	m.count(target, 1)
+	err = s.Offer(ctx, session.Offering{
+		Offer: o, URL: url, Token: token, Life: m.cfg.Life, Reason: why.Reason, Final: why.Final,
+		Over: func(state store.OfferState) {
+			m.count(target, -1)
+			if state != store.OfferCommitted && state != "" {
+				m.release(o)
+			}
+			m.log.Debug("redirect over", "session", o.Session, "offer", o.ID, "state", string(state))
+			if why.Over != nil {
+				why.Over(state)
+			}
+		},
+	})
+	if err != nil {
+		m.count(target, -1)
+	}
+	return err
+}
+
+func (m *Mover) count(target string, n int) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.sent[target] += n; m.sent[target] == 0 {
+		delete(m.sent, target)
+	}
+}
+
+// look reads the fleet, unless that was done a moment ago.
+func (m *Mover) look(ctx context.Context) ([]store.Node, error) {
+	m.fleetMu.Lock()
+	defer m.fleetMu.Unlock()
+	if time.Since(m.looked) < fleetFor {
+		return m.fleet, nil
+	}
+	nodes, err := m.store.Nodes(ctx)
+	if err != nil {
+		return nil, err
+	}
+	m.fleet, m.looked = nodes, time.Now()
+	return nodes, nil
+}
+
+// allowed are the nodes that a session may move to without being in need of it.
+func (m *Mover) allowed(ctx context.Context, sid string, nodes []store.Node) ([]store.Node, error) {
+	rec, _, err := m.store.Peek(ctx, sid)
+	if err != nil {
+		return nil, err
+	}
+	moves := make([]redirect.Move, len(rec.Moves))
+	for i, mv := range rec.Moves {
+		moves[i] = redirect.Move{At: mv.At, From: mv.From.String()}
+	}
+	var out []store.Node
+	for _, n := range nodes {
+		if n.Ref == m.cfg.Ref || redirect.MayMove(moves, n.String(), time.Now()) {
+			out = append(out, n)
+		}
+	}
+	return out, nil
+}
+
+// targets are the nodes that may be offered: all that rules/drain names, or the
+// one that was asked for, if it can take a session at all.
+func (m *Mover) targets(nodes []store.Node, name string, denied map[string]bool) []drain.Node {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	seen := make([]drain.Node, 0, len(nodes))
+	for _, n := range nodes {
+		reachable := m.cfg.NodeURL == "" || n.URL != ""
+		seen = append(seen, drain.Node{
+			ID: n.String(), Revision: n.Revision, Started: n.Started, Load: n.Sessions + m.sent[n.String()],
+			Ready: n.Alive && n.State == store.NodeReady && reachable && !denied[n.String()],
+		})
+		if last := &seen[len(seen)-1]; name != "" && n.Node == name && last.Ready && n.Ref != m.cfg.Ref {
+			return []drain.Node{*last}
+		}
+	}
+	if name != "" {
+		return nil
+	}
+	return drain.Targets(seen, m.cfg.Ref.String())
+}
+
+// place finds a target that keeps a place for the offer.
+func (m *Mover) place(ctx context.Context, o store.Offer, nodes []store.Node, name string) (store.Ref, string, error) {
+	denied := make(map[string]bool)
+	for range prepareTries {
+		candidates := m.targets(nodes, name, denied)
+		if len(candidates) == 0 {
+			break
+		}
+		id := drain.Pick(candidates, rand.IntN).ID
+		for _, n := range nodes {
+			if n.String() != id {
+				continue
+			}
+			ok, err := m.prepare(ctx, o, n.Ref)
+			if err != nil {
+				return store.Ref{}, "", err
+			}
+			if ok {
+				return n.Ref, n.URL, nil
+			}
+		}
+		denied[id] = true
+	}
+	return store.Ref{}, "", ErrNoTarget
+}
+
+// prepare asks a target to keep a place, and waits for its word.
+func (m *Mover) prepare(ctx context.Context, o store.Offer, target store.Ref) (bool, error) {
+	answer := make(chan bool, 1)
+	m.mu.Lock()
+	m.answers[o.ID] = answer
+	m.mu.Unlock()
+	defer func() {
+		m.mu.Lock()
+		delete(m.answers, o.ID)
+		m.mu.Unlock()
+	}()
+	w := store.Word{What: store.WordPrepare, Session: o.Session, Offer: o.ID, Node: m.cfg.Ref.Node, Boot: m.cfg.Ref.Boot}
+	if err := m.store.Tell(ctx, target, w); err != nil {
+		return false, err
+	}
+	t := time.NewTimer(prepareWithin)
+	defer t.Stop()
+	select {
+	case ok := <-answer:
+		return ok, nil
+	case <-t.C:
+		return false, nil
+	case <-ctx.Done():
+		return false, context.Cause(ctx)
+	}
+}
+
+// release tells a target that nobody comes for an offer; if that is lost, the
+// place is kept no longer than the offer.
+func (m *Mover) release(o store.Offer) {
+	if o.Target.Node != store.Anyone {
+		m.say(o.Target, store.Word{What: store.WordRelease, Offer: o.ID})
+	}
+}

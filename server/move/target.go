@@ -1,0 +1,113 @@
+package move
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"time"
+
+	"godwit/server/auth"
+	"godwit/server/session"
+	"godwit/store"
+	"godwit/wire"
+)
+
+// Told takes another node's word about a place for an offer. It does not wait.
+func (m *Mover) Told(w store.Word) {
+	switch w.What {
+	case store.WordPrepare:
+		back := store.Word{What: store.WordDenied, Offer: w.Offer}
+		if m.keep(w.Offer) {
+			back.What = store.WordPrepared
+		}
+		m.say(store.Ref{Node: w.Node, Boot: w.Boot}, back)
+	case store.WordPrepared, store.WordDenied:
+		m.mu.Lock()
+		answer := m.answers[w.Offer]
+		m.mu.Unlock()
+		select {
+		case answer <- w.What == store.WordPrepared:
+		default: // nobody waits any more
+		}
+	case store.WordRelease:
+		m.Taken(w.Offer)
+	}
+}
+
+// keep keeps a place for an offer, if there is one.
+func (m *Mover) keep(id string) bool {
+	if id == "" || m.leaving() {
+		return false
+	}
+	if pending := m.Pending(); m.cfg.MaxSessions > 0 && m.load()+pending >= m.cfg.MaxSessions {
+		return false
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.kept[id] = time.Now().Add(m.cfg.Life)
+	return true
+}
+
+// Taken gives the place of an offer up.
+func (m *Mover) Taken(id string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.kept, id)
+}
+
+// Check reads the token that a client shows, and says whether this node takes
+// the session up. See session.Moves.
+func (m *Mover) Check(ctx context.Context, id, token string) (store.Offer, *wire.Error) {
+	p, err := auth.VerifyOffer(token, m.cfg.Ref.String(), time.Now(), func(issuer string) (string, error) {
+		ref, ok := refOf(issuer)
+		if !ok {
+			return "", nil
+		}
+		return m.store.NodeKey(ctx, ref)
+	})
+	switch {
+	case err == nil:
+	case errors.Is(err, auth.ErrBadOffer):
+		return store.Offer{}, wire.Errorf(wire.BadToken, "the token is no offer of this fleet")
+	case errors.Is(err, auth.ErrOfferAudience):
+		return store.Offer{}, wire.Errorf(wire.WrongAudience, "the offer is for another node")
+	case errors.Is(err, auth.ErrOfferExpired):
+		return store.Offer{}, wire.Errorf(wire.Expired, "the offer is over")
+	default:
+		m.log.Debug("offer not checked", "error", err)
+		return store.Offer{}, wire.Errorf(wire.Capacity, "this node cannot take the session now")
+	}
+	source, _ := refOf(p.Issuer) // read above
+	if source == m.cfg.Ref {
+		return store.Offer{}, wire.Errorf(wire.SameNode, "the offer comes from this node; dial again")
+	}
+	if m.leaving() {
+		return store.Offer{}, wire.Errorf(wire.Capacity, "this node is draining")
+	}
+	return store.Offer{ID: id, TokenID: p.ID, Session: p.Session, Gen: p.Gen, Source: source}, nil
+}
+
+// refOf reads "NODE BOOT".
+func refOf(text string) (store.Ref, bool) {
+	node, boot, ok := strings.Cut(text, " ")
+	return store.Ref{Node: node, Boot: boot}, ok && node != "" && boot != ""
+}
+
+// Request is session.Moves: a client asks for an offer.
+func (m *Mover) Request(ctx context.Context, s *session.Session, node string) *wire.Error {
+	err := m.Offer(ctx, s, Why{Reason: wire.ForRequest, Node: node})
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, ErrNoTarget), errors.Is(err, ErrUnable):
+		return wire.Errorf(wire.NoTarget, "%s", err)
+	case errors.Is(err, store.ErrBusy):
+		return nil // an offer stands: that one follows, or has
+	case errors.Is(err, store.ErrMoved), errors.Is(err, store.ErrGone):
+		return wire.Errorf(wire.Moved, "the session lives on another socket")
+	case errors.Is(err, store.ErrUnavailable), errors.Is(err, context.Canceled):
+		return wire.ErrUnavailable()
+	}
+	m.log.Error("no redirect offered", "session", s.ID(), "error", err)
+	return wire.ErrInternal()
+}
