@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"strconv"
 	"strings"
@@ -142,13 +143,16 @@ func (s *Subscriber) wake() {
 
 // Run follows channels until ctx ends, over as many connections as it takes.
 func (s *Subscriber) Run(ctx context.Context) error {
-	for ctx.Err() == nil {
+	for level := slog.LevelWarn; ctx.Err() == nil; level = slog.LevelDebug {
 		s.deaf.CompareAndSwap(0, time.Now().UnixNano())
 		err := s.connection(ctx)
 		if ctx.Err() != nil {
 			return nil
 		}
-		s.store.cfg.Logger.Warn("subscription lost", "error", err)
+		if s.deaf.Load() == 0 {
+			level = slog.LevelWarn // it did hear; a store that stays away is said once
+		}
+		s.store.cfg.Logger.Log(ctx, level, "subscription lost; trying again", "error", err)
 		pause := time.NewTimer(redialEvery)
 		select {
 		case <-ctx.Done():
