@@ -62,7 +62,7 @@ func (n *Node) Drain(ctx context.Context) error {
 		n.log.Warn("drain ends with sessions left", "sessions", n.hub.Len(), "moved", d.moved.Load(), "told", d.told.Load(), "took", took)
 		return err
 	}
-	n.log.Info("drained", "moved", d.moved.Load(), "told", d.told.Load(), "took", took)
+	n.log.Info("drained", "sessions", d.moved.Load()+d.told.Load(), "moved", d.moved.Load(), "told", d.told.Load(), "took", took)
 	return nil
 }
 
