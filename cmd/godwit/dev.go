@@ -107,13 +107,19 @@ func (f *fleet) run(ctx context.Context, nodes int) (err error) {
 	}
 	vars := environment(f.env)
 	dev := vars["GODWIT_AUTH_SECRET"] == "" && vars["GODWIT_AUTH_SECRET_FILE"] == "" && vars["GODWIT_AUTH_JWKS"] == ""
+	listen := make([]string, nodes)
+	for i := range listen {
+		if listen[i], err = devAddr(vars["GODWIT_LISTEN"], devListen, i); err != nil {
+			return err
+		}
+	}
 	var addrs, kill []string
 	for i := range nodes {
 		mark := "n" + strconv.Itoa(i+1)
 		env := append(append([]string(nil), f.env...),
 			"GODWIT_REDIS_URL=redis://127.0.0.1:"+strconv.Itoa(port), "GODWIT_NODE_ID="+mark,
-			"GODWIT_LISTEN="+devAddr(vars["GODWIT_LISTEN"], devListen, i),
-			"GODWIT_ADMIN_LISTEN="+devAddr(vars["GODWIT_ADMIN_LISTEN"], devAdmin, i))
+			"GODWIT_LISTEN="+listen[i], "GODWIT_ADMIN_LISTEN="+nthAddr(cmp.Or(vars["GODWIT_ADMIN_LISTEN"], devAdmin), i))
+		env = append(env, redirectable(vars, listen, i)...)
 		if dev {
 			env = append(env, "GODWIT_AUTH_DEV=true")
 		}
@@ -169,22 +175,53 @@ func answers(ctx context.Context, port int, p *proc) error {
 	}
 }
 
-// devAddr is the address for the nth node: asked names the first one's, and the
-// next have the next ports. Where none is asked for, a port that is taken is
-// replaced by any.
-func devAddr(asked, otherwise string, nth int) string {
-	host, port, err := net.SplitHostPort(cmp.Or(asked, otherwise))
-	first, notNumber := strconv.Atoi(port)
-	if err != nil || notNumber != nil || first == 0 {
-		return cmp.Or(asked, otherwise) // the node says what is wrong with it
+// redirectable are the settings by which clients can be sent from node to node,
+// unless there are some already, or it is not known where the nodes will be.
+func redirectable(vars map[string]string, listen []string, nth int) []string {
+	if vars["GODWIT_NODE_URL"] != "" || vars["GODWIT_PUBLIC_URL"] != "" || vars["GODWIT_REDIRECT_ORIGINS"] != "" {
+		return nil
 	}
-	want := first + nth
-	if asked == "" {
-		if _, err := freePort(host, want); err != nil {
-			want = 0
+	origins := make([]string, len(listen))
+	for i, addr := range listen {
+		host, port, err := net.SplitHostPort(addr)
+		if err != nil || port == "0" || host == "" || net.ParseIP(host).IsUnspecified() {
+			return nil
 		}
+		origins[i] = "ws://" + addr
 	}
-	return net.JoinHostPort(host, strconv.Itoa(want))
+	return []string{"GODWIT_NODE_URL=" + origins[nth] + "/v1/ws", "GODWIT_REDIRECT_ORIGINS=" + strings.Join(origins, ",")}
+}
+
+// devAddr is the address for the nth node. Where none is asked for, a port that
+// is taken is replaced by a free one.
+func devAddr(asked, otherwise string, nth int) (string, error) {
+	addr := nthAddr(cmp.Or(asked, otherwise), nth)
+	if asked != "" {
+		return addr, nil // the node says what is wrong with it
+	}
+	host, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return "", fmt.Errorf("find an address: %w", err)
+	}
+	want, err := strconv.Atoi(port)
+	if err != nil {
+		return "", fmt.Errorf("find an address: %w", err)
+	}
+	free, err := freePort(host, want)
+	if err != nil {
+		free, err = freePort(host, 0)
+	}
+	return net.JoinHostPort(host, strconv.Itoa(free)), err
+}
+
+// nthAddr is the nth address from a first one: the same host, the next ports.
+func nthAddr(first string, nth int) string {
+	host, port, err := net.SplitHostPort(first)
+	n, notNumber := strconv.Atoi(port)
+	if err != nil || notNumber != nil || n == 0 {
+		return first
+	}
+	return net.JoinHostPort(host, strconv.Itoa(n+nth))
 }
 
 // freePort finds a free port of a host: this one, or any if it is 0.

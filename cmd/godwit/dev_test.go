@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -146,16 +147,43 @@ func TestDev_ListensWhereItIsAskedTo(t *testing.T) {
 		nth              int
 		want             string
 	}{
-		{"", addr, 0, "127.0.0.1:0"},
+		{"", addr, 0, ""},              // any that is free
+		{"", "127.0.0.1:0", 2, ""},     // likewise
 		{addr, "127.0.0.1:1", 0, addr}, // the node says that it is taken
 		{addr, "127.0.0.1:1", 2, free(addr, 2)},
-		{"", "127.0.0.1:0", 2, "127.0.0.1:0"},
 		{":9000", "127.0.0.1:1", 1, ":9001"},
 		{"0.0.0.0:0", "127.0.0.1:1", 1, "0.0.0.0:0"},
 		{"nonsense", "127.0.0.1:1", 1, "nonsense"}, // the node says what is expected
 	} {
-		if got := devAddr(c.asked, c.otherwise, c.nth); got != c.want {
-			t.Errorf("node %d, asked for %q or else %q: %s, want %s", c.nth, c.asked, c.otherwise, got, c.want)
+		got, err := devAddr(c.asked, c.otherwise, c.nth)
+		if c.want == "" {
+			l, taken := net.Listen("tcp", got)
+			if taken == nil {
+				l.Close()
+			}
+			err = errors.Join(err, taken)
+			c.want = got
+		}
+		if err != nil || got != c.want || got == addr && c.asked == "" {
+			t.Errorf("node %d, asked for %q or else %q: %s, %v, want %s", c.nth, c.asked, c.otherwise, got, err, c.want)
+		}
+	}
+}
+
+func TestDev_NodesSendTheirClientsToEachOther(t *testing.T) {
+	listen := []string{"127.0.0.1:8080", "127.0.0.1:8081"}
+	want := []string{"GODWIT_NODE_URL=ws://127.0.0.1:8081/v1/ws", "GODWIT_REDIRECT_ORIGINS=ws://127.0.0.1:8080,ws://127.0.0.1:8081"}
+	if got := redirectable(nil, listen, 1); !slices.Equal(got, want) {
+		t.Errorf("%v, want %v", got, want)
+	}
+	for name, got := range map[string][]string{
+		"told otherwise":           redirectable(map[string]string{"GODWIT_PUBLIC_URL": "wss://x.test/v1/ws"}, listen, 1),
+		"a port that is not known": redirectable(nil, []string{"127.0.0.1:0", "127.0.0.1:0"}, 1),
+		"on every interface":       redirectable(nil, []string{"0.0.0.0:8080", ":8081"}, 1),
+		"no address":               redirectable(nil, []string{"nonsense"}, 0),
+	} {
+		if got != nil {
+			t.Errorf("%s: %v, want none", name, got)
 		}
 	}
 }
