@@ -28,6 +28,7 @@ type Config struct {
 	URL         string // of this node, for others to be sent to; may be empty
 	PublicURL   string // of the fleet, likewise
 	OfferTTL    time.Duration
+	Rebalance   bool // move sessions to nodes that have fewer
 	Revision    string
 	Lease       time.Duration
 	DrainBudget time.Duration
@@ -157,6 +158,9 @@ func (n *Node) reclaim(ctx context.Context) error {
 // Joined is closed when the node holds its lease for the first time.
 func (n *Node) Joined() <-chan struct{} { return n.lease.Joined() }
 
+// Sessions is how many sessions are attached.
+func (n *Node) Sessions() int { return n.hub.Len() }
+
 // Ref is the node's name and boot.
 func (n *Node) Ref() store.Ref { return n.cfg.Node }
 
@@ -173,7 +177,7 @@ func (n *Node) Run(ctx context.Context) error {
 	store.Go(func() { n.fatal("store", n.store.Run(lanes)) })
 	for name, run := range map[string]func(context.Context) error{
 		"subscriber": n.sub.Run, "relay": n.relay.Run, "lease": n.lease.Run,
-		"custody": n.custody.Run, "sweep": n.sweep.Run, "mover": n.mover.Run,
+		"custody": n.custody.Run, "sweep": n.sweep.Run, "mover": n.mover.Run, "balance": n.balance,
 	} {
 		work.Go(func() { n.fatal(name, run(duties)) })
 	}
@@ -190,6 +194,15 @@ func (n *Node) Run(ctx context.Context) error {
 	stopLanes()
 	store.Wait()
 	return nil
+}
+
+// balance keeps the node's load near the fleet's, if it is to.
+func (n *Node) balance(ctx context.Context) error {
+	if !n.cfg.Rebalance {
+		return nil
+	}
+	b := &move.Balance{Mover: n.mover, Hub: n.hub, Settled: func() bool { return n.lease.Settled(time.Now()) }}
+	return b.Run(ctx)
 }
 
 func (n *Node) fatal(duty string, err error) {

@@ -2,7 +2,9 @@ package server_test
 
 import (
 	"context"
+	"fmt"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -316,4 +318,78 @@ func TestDrain_EndsWithinItsBudget(t *testing.T) {
 			t.Errorf("the resume: %v", err)
 		}
 	})
+}
+
+func TestBalance_ANodeThatJoinsGetsItsShareAndNobodyMovesTwice(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := trial.Start(trial.Options{Nodes: 3, Bubble: true, Change: func(s *trial.Settings) {
+			s.Server.Rebalance, s.Server.Lease, s.Store.Lease = true, 3*time.Second, 3*time.Second
+		}})
+		defer f.Close()
+		f.Nodes[2].Cut()
+		const each = 30
+		moves := make(chan string, 3*each)
+		var following sync.WaitGroup
+		for i := range 2 * each {
+			p := follower(t, f, 1+i%2, fmt.Sprint("u", i))
+			following.Go(func() { p.follow(f, moves) })
+		}
+		time.Sleep(30 * time.Second)
+		if n := len(moves); n > 0 {
+			t.Errorf("%d moves in a fleet that is even", n)
+		}
+		f.Restart(2)
+		began := time.Now()
+		time.Sleep(90 * time.Second)
+		loads := make([]int, 3)
+		for i, n := range f.Nodes {
+			loads[i] = n.Core.Sessions()
+		}
+		// 60 of 3 nodes: a mean of 20, of which 1.15 is 23.
+		if loads[0] > 23 || loads[1] > 23 || loads[0]+loads[1]+loads[2] != 2*each {
+			t.Errorf("loads %v after %s", loads, time.Since(began))
+		}
+		seen := make(map[string]bool)
+		for range len(moves) {
+			user := <-moves
+			if seen[user] {
+				t.Errorf("%s moved twice", user)
+			}
+			seen[user] = true
+		}
+		for _, n := range f.Nodes {
+			n.Cut()
+		}
+		following.Wait()
+	})
+}
+
+// follow takes every offer up until the last socket ends.
+func (p *person) follow(f *trial.Fleet, moves chan<- string) {
+	for {
+		n, err := p.Next(context.Background())
+		if err != nil {
+			return
+		}
+		var o wire.Redirect
+		if n.Method != "redirect" || json.Unmarshal(n.Params, &o) != nil {
+			continue
+		}
+		conn, err := f.Dial(context.Background(), "tcp", strings.TrimSuffix(strings.TrimPrefix(o.URL, "ws://"), "/"))
+		if err != nil {
+			continue
+		}
+		next, err := raw.Over(conn, o.URL, nil)
+		if err != nil {
+			continue
+		}
+		if next.Call(context.Background(), "handover", wire.Handover{ID: o.ID, Token: o.Token, Caps: []string{"redirect"}}, nil) != nil {
+			next.Drop()
+			continue
+		}
+		moves <- p.session.User
+		_ = next.Call(context.Background(), "handover.done", wire.HandoverDone{ID: o.ID}, nil) // else its timer
+		p.Conn.Drop()
+		p.Conn = next
+	}
 }

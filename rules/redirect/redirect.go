@@ -87,6 +87,17 @@ type Move struct {
 	From string // the life of a node that it left
 }
 
+// Rested says whether a session has not moved within Window, so that a fleet
+// that balances itself may move it.
+func Rested(moves []Move, now time.Time) bool {
+	for _, m := range moves {
+		if now.Sub(m.At) < Window {
+			return false
+		}
+	}
+	return true
+}
+
 // MayMove says whether a session may be offered a move to a node, by the last
 // Often moves or more, in any order. A node that it left within Window is not
 // its target, so that two sick nodes do not pass it to and fro.

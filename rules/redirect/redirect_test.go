@@ -64,5 +64,9 @@ func TestMayMove_ThreeTimesAMinuteAndNotBack(t *testing.T) {
 		if got := MayMove(c.moves, "to", now); got != c.want {
 			t.Errorf("%s: %t, want %t", c.name, got, c.want)
 		}
+		rested := len(c.moves) == 0 || len(c.moves) == 1 && c.moves[0].At.Equal(now.Add(-Window))
+		if got := Rested(c.moves, now); got != rested {
+			t.Errorf("%s: rested %t, want %t", c.name, got, rested)
+		}
 	}
 }

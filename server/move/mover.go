@@ -171,7 +171,7 @@ func (m *Mover) Offer(ctx context.Context, s *session.Session, why Why) error {
 		return err
 	}
 	if why.Reason == wire.ForBalance || why.Reason == wire.ForRequest {
-		if nodes, err = m.allowed(ctx, s.ID(), nodes); err != nil {
+		if nodes, err = m.allowed(ctx, s.ID(), nodes, why.Reason); err != nil {
 			return err
 		}
 	}
@@ -250,7 +250,7 @@ func (m *Mover) look(ctx context.Context) ([]store.Node, error) {
 }
 
 // allowed are the nodes that a session may move to without being in need of it.
-func (m *Mover) allowed(ctx context.Context, sid string, nodes []store.Node) ([]store.Node, error) {
+func (m *Mover) allowed(ctx context.Context, sid string, nodes []store.Node, reason string) ([]store.Node, error) {
 	rec, _, err := m.store.Peek(ctx, sid)
 	if err != nil {
 		return nil, err
@@ -258,6 +258,9 @@ func (m *Mover) allowed(ctx context.Context, sid string, nodes []store.Node) ([]
 	moves := make([]redirect.Move, len(rec.Moves))
 	for i, mv := range rec.Moves {
 		moves[i] = redirect.Move{At: mv.At, From: mv.From.String()}
+	}
+	if reason == wire.ForBalance && !redirect.Rested(moves, time.Now()) {
+		return nil, nil
 	}
 	var out []store.Node
 	for _, n := range nodes {
@@ -273,6 +276,28 @@ func (m *Mover) allowed(ctx context.Context, sid string, nodes []store.Node) ([]
 func (m *Mover) targets(nodes []store.Node, name string, denied map[string]bool) []drain.Node {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	seen := m.seen(nodes, denied)
+	for i, n := range nodes {
+		if name != "" && n.Node == name && seen[i].Ready && n.Ref != m.cfg.Ref {
+			return seen[i : i+1]
+		}
+	}
+	if name != "" {
+		return nil
+	}
+	return drain.Targets(seen, m.cfg.Ref.String())
+}
+
+// view is seen without anybody denied.
+func (m *Mover) view(nodes []store.Node) []drain.Node {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.seen(nodes, nil)
+}
+
+// seen are the nodes as the rules see them; who denied a place is not ready.
+// Called with mu held.
+func (m *Mover) seen(nodes []store.Node, denied map[string]bool) []drain.Node {
 	seen := make([]drain.Node, 0, len(nodes))
 	for _, n := range nodes {
 		reachable := m.cfg.NodeURL == "" || n.URL != ""
@@ -280,14 +305,8 @@ func (m *Mover) targets(nodes []store.Node, name string, denied map[string]bool)
 			ID: n.String(), Revision: n.Revision, Started: n.Started, Load: n.Sessions + m.sent[n.String()],
 			Ready: n.Alive && n.State == store.NodeReady && reachable && !denied[n.String()],
 		})
-		if last := &seen[len(seen)-1]; name != "" && n.Node == name && last.Ready && n.Ref != m.cfg.Ref {
-			return []drain.Node{*last}
-		}
 	}
-	if name != "" {
-		return nil
-	}
-	return drain.Targets(seen, m.cfg.Ref.String())
+	return seen
 }
 
 // place finds a target that keeps a place for the offer.

@@ -1,0 +1,41 @@
+package drain
+
+const (
+	// spread is the largest load that is left alone, in percent of the fleet's mean.
+	spread = 115
+	// slack is how many sessions above the mean are nothing to move anybody for.
+	slack = 2
+	// BalanceShare of its sessions a node moves away a second, at most.
+	BalanceShare = 0.01
+)
+
+// Surplus is how many sessions `self` should move to others now, over time: as
+// many as it has above the mean, if that is more than the fleet need bear. Of a
+// fleet with one ready node it is none.
+func Surplus(nodes []Node, self string) int {
+	total, ready, own := 0, 0, -1
+	for _, n := range nodes {
+		if !n.Ready {
+			continue
+		}
+		total += n.Load
+		ready++
+		if n.ID == self {
+			own = n.Load
+		}
+	}
+	if own < 0 || ready < 2 {
+		return 0
+	}
+	mean := float64(total) / float64(ready)
+	if over := float64(own) - mean; 100*own*ready > spread*total && over > slack {
+		return int(over)
+	}
+	return 0
+}
+
+// BalanceNow is how many of a surplus may move within a second, of a node with
+// so many sessions: one at least.
+func BalanceNow(surplus, load int) int {
+	return min(surplus, max(1, int(BalanceShare*float64(load))))
+}
