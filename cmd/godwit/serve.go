@@ -252,7 +252,7 @@ func (m *node) config() server.Config {
 			Rate: s.Rate, Burst: s.RateBurst, Ping: s.Ping, CallBeat: s.CallBeat,
 			CallTimeout: s.CallTimeout, Grace: s.Grace, History: s.History,
 		},
-		URL: s.NodeURL, PublicURL: s.PublicURL, OfferTTL: s.RedirectTTL, Revision: s.Revision, Lease: s.Lease,
+		URL: s.NodeURL, PublicURL: s.PublicURL, OfferTTL: s.RedirectTTL, Rebalance: s.Rebalance, Revision: s.Revision, Lease: s.Lease,
 		DrainBudget: s.DrainBudget, MaxSessions: s.MaxSessions,
 	}
 }

@@ -48,6 +48,7 @@ type Settings struct {
 	CallBeat    time.Duration `envconfig:"GODWIT_CALL_BEAT" default:"4s" doc:"beat of a client in a call"`
 	CallTimeout time.Duration `envconfig:"GODWIT_CALL_TIMEOUT" default:"15s" doc:"a client without a beat for it is out of the call"`
 	RedirectTTL time.Duration `envconfig:"GODWIT_REDIRECT_TTL" default:"15s" doc:"life of a redirect offer"`
+	Rebalance   bool          `envconfig:"GODWIT_REBALANCE" default:"true" doc:"move sessions to nodes that have fewer, 1% of them a second, as after a node has joined"`
 	DrainBudget time.Duration `envconfig:"GODWIT_DRAIN_BUDGET" default:"60s" doc:"time from SIGTERM to the exit, at most"`
 
 	MaxFrame    int `envconfig:"GODWIT_MAX_FRAME" default:"65536" doc:"bytes of one frame from a client"`
