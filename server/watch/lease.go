@@ -112,6 +112,9 @@ func (l *Lease) renew(ctx context.Context) error {
 		}
 	}
 	l.until.Store(start.Add(l.ttl - l.ttl/10).UnixNano())
-	l.once.Do(func() { close(l.joined) })
+	l.once.Do(func() {
+		close(l.joined)
+		l.Kick() // the record said joining: others are to know better at once
+	})
 	return nil
 }

@@ -188,3 +188,26 @@ func TestLease_AKickWritesTheRecordAtOnce(t *testing.T) {
 		}
 	})
 }
+
+// Others send nobody to a node that they believe to be joining.
+func TestLease_TheFleetKnowsAtOnceThatANodeHasJoined(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		var l *Lease
+		l = NewLease(w.store, ttl, func() store.Node {
+			n := store.Node{Ref: ours, State: store.NodeJoining}
+			select {
+			case <-l.Joined():
+				n.State = store.NodeReady
+			default:
+			}
+			return n
+		}, fine, fine, discard)
+		w.run(l.Run)
+		<-l.Joined()
+		synctest.Wait()
+		nodes, err := w.store.Nodes(t.Context())
+		if err != nil || len(nodes) != 1 || nodes[0].State != store.NodeReady {
+			t.Errorf("the fleet sees %+v, %v, want it ready", nodes, err)
+		}
+	})
+}
