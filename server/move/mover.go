@@ -1,6 +1,7 @@
 package move
 
 import (
+	"cmp"
 	"context"
 	"crypto/ed25519"
 	"errors"
@@ -153,6 +154,7 @@ var (
 type Why struct {
 	Reason string // one of wire.For...
 	Node   string // a node's name; empty: any
+	ID     string // of the offer; empty: one is drawn
 	Final  bool
 	Over   func(store.OfferState) // see session.Offering; nil: nobody asks
 }
@@ -166,6 +168,9 @@ func (m *Mover) Offer(ctx context.Context, s *session.Session, why Why) error {
 	if s.Caps() != "redirect" {
 		return ErrUnable
 	}
+	if s.Moving() {
+		return store.ErrBusy
+	}
 	nodes, err := m.look(ctx)
 	if err != nil {
 		return err
@@ -175,7 +180,7 @@ func (m *Mover) Offer(ctx context.Context, s *session.Session, why Why) error {
 			return err
 		}
 	}
-	o := store.Offer{ID: xid.New().String(), TokenID: xid.New().String(), Session: s.ID(), Gen: s.Gen(), Source: m.cfg.Ref}
+	o := store.Offer{ID: cmp.Or(why.ID, xid.New().String()), TokenID: xid.New().String(), Session: s.ID(), Gen: s.Gen(), Source: m.cfg.Ref}
 	url := m.cfg.PublicURL
 	if m.cfg.NodeURL == "" {
 		if url == "" || len(m.targets(nodes, why.Node, nil)) == 0 {

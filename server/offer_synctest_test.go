@@ -1,0 +1,237 @@
+package server_test
+
+import (
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"godwit/internal/trial"
+	"godwit/wire"
+)
+
+// trio is a fleet of three nodes, changed by name.
+func trio(t *testing.T, change func(s *trial.Settings, node string), test func(t *testing.T, f *trial.Fleet)) {
+	synctest.Test(t, func(t *testing.T) {
+		f := trial.Start(trial.Options{Nodes: 3, Bubble: true, Change: func(s *trial.Settings) {
+			if change != nil {
+				change(s, s.Server.Node.Node)
+			}
+		}})
+		defer f.Close()
+		time.Sleep(3 * time.Second)
+		test(t, f)
+	})
+}
+
+func TestOffer_OfAFleetWithOneURLIsForAnyNodeButTheSource(t *testing.T) {
+	const url = "wss://fleet.test/v1/ws"
+	trio(t, func(s *trial.Settings, _ string) { s.Server.URL, s.Server.PublicURL = "", url }, func(t *testing.T, f *trial.Fleet) {
+		ann := follower(t, f, 1, "ann")
+		o := ann.offered()
+		if o.URL != url {
+			t.Errorf("offered %s, want %s", o.URL, url)
+		}
+		if _, _, err := handover(t, f, 1, o, nil); reason(err) != wire.SameNode {
+			t.Errorf("at the source: %v, want same_node", err)
+		}
+		if _, s, err := handover(t, f, 3, o, nil); err != nil || s.Node != "n3" {
+			t.Errorf("at another, after that: %+v, %v", s, err)
+		}
+	})
+}
+
+func TestOffer_WithoutAnyURLThereIsNobodyToBeSentTo(t *testing.T) {
+	trio(t, func(s *trial.Settings, _ string) { s.Server.URL = "" }, func(t *testing.T, f *trial.Fleet) {
+		ann := follower(t, f, 1, "ann")
+		if err := ann.Call(t.Context(), "redirect.request", wire.RedirectRequest{}, nil); reason(err) != wire.NoTarget {
+			t.Errorf("%v, want no_target", err)
+		}
+	})
+}
+
+func TestOffer_ToWhomHasRoom(t *testing.T) {
+	full := func(s *trial.Settings, node string) {
+		if node == "n2" {
+			s.Server.MaxSessions = 1
+		}
+	}
+	trio(t, full, func(t *testing.T, f *trial.Fleet) {
+		enter(t, f, 2, "bob")
+		for i := range 8 { // whatever is drawn
+			ann := follower(t, f, 1, fmt.Sprint("ann", i))
+			if o := ann.offered(); o.URL != f.Nodes[2].URL {
+				t.Errorf("offered %s, which is full", o.URL)
+			}
+			if err := ann.Call(t.Context(), "redirect.request", wire.RedirectRequest{Node: "n2"}, nil); err != nil {
+				t.Errorf("while an offer stands: %v, want that one to do", err)
+			}
+		}
+		eve := follower(t, f, 1, "eve")
+		for _, node := range []string{"n2", "n1", "none"} {
+			if err := eve.Call(t.Context(), "redirect.request", wire.RedirectRequest{Node: node}, nil); reason(err) != wire.NoTarget {
+				t.Errorf("to %s: %v, want no_target", node, err)
+			}
+		}
+	})
+}
+
+func TestOffer_KeepsAPlaceAtItsTargetUntilItIsOver(t *testing.T) {
+	two := func(s *trial.Settings, node string) {
+		if node != "n1" {
+			s.Server.MaxSessions = 1
+		}
+	}
+	trio(t, two, func(t *testing.T, f *trial.Fleet) {
+		ann, bob, eve := follower(t, f, 1, "ann"), follower(t, f, 1, "bob"), follower(t, f, 1, "eve")
+		first, second := ann.offered(), bob.offered()
+		if first.URL == second.URL {
+			t.Errorf("both are offered the one place of %s", first.URL)
+		}
+		if err := eve.Call(t.Context(), "redirect.request", wire.RedirectRequest{}, nil); reason(err) != wire.NoTarget {
+			t.Errorf("with every place kept: %v, want no_target", err)
+		}
+		if err := ann.Call(t.Context(), "redirect.refuse", wire.RedirectRefuse{ID: first.ID}, nil); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		if o := eve.offered(); o.URL != first.URL {
+			t.Errorf("offered %s, want the place that was given up at %s", o.URL, first.URL)
+		}
+		time.Sleep(16 * time.Second) // the others' are over
+		if o := ann.offered(); o.ID == first.ID {
+			t.Error("the same offer again")
+		}
+	})
+}
+
+func TestOffer_ATargetThatDiedIsPassedOver(t *testing.T) {
+	trio(t, nil, func(t *testing.T, f *trial.Fleet) {
+		f.Nodes[1].Part() // its lease stands a while
+		time.Sleep(100 * time.Millisecond)
+		for i := range 4 {
+			ann := follower(t, f, 1, fmt.Sprint("ann", i))
+			began := time.Now()
+			if o := ann.offered(); o.URL != f.Nodes[2].URL || time.Since(began) > 3*time.Second {
+				t.Errorf("offered %s after %s", o.URL, time.Since(began))
+			}
+		}
+		f.Nodes[1].Join()
+	})
+}
+
+func TestHandover_OfManyAtOnceOneSucceeds(t *testing.T) {
+	trio(t, nil, func(t *testing.T, f *trial.Fleet) {
+		ann := follower(t, f, 1, "ann")
+		ann.join("lobby")
+		o := ann.offered()
+		node := 2
+		if o.URL == f.Nodes[2].URL {
+			node = 3
+		}
+		var won atomic.Int32
+		var all sync.WaitGroup
+		for range 100 {
+			c := dial(t, f, node)
+			all.Go(func() {
+				err := c.Call(t.Context(), "handover", wire.Handover{ID: o.ID, Token: o.Token}, nil)
+				switch {
+				case err == nil:
+					won.Add(1)
+				case reason(err) != wire.Used:
+					t.Errorf("%v, want used", err)
+				}
+			})
+		}
+		all.Wait()
+		if won.Load() != 1 {
+			t.Errorf("%d of 100 succeeded", won.Load())
+		}
+	})
+}
+
+func TestHandover_WithoutAStoreLeavesTheSessionWhereItIs(t *testing.T) {
+	trio(t, nil, func(t *testing.T, f *trial.Fleet) {
+		ann, bob := follower(t, f, 1, "ann"), follower(t, f, 1, "bob")
+		ann.join("lobby")
+		o := ann.offered()
+		f.Redis.SetError("LOADING not now")
+		for _, node := range []int{2, 3} {
+			c := dial(t, f, node)
+			asked := time.Now()
+			err := c.Call(t.Context(), "handover", wire.Handover{ID: o.ID, Token: o.Token}, nil)
+			if reason(err) != wire.Capacity || time.Since(asked) > time.Second {
+				t.Errorf("%v after %s, want capacity within 1s", err, time.Since(asked))
+			}
+		}
+		if err := bob.Call(t.Context(), "redirect.request", wire.RedirectRequest{}, nil); reason(err) != wire.Unavailable {
+			t.Errorf("an offer without a store: %v, want unavailable", err)
+		}
+		f.Redis.SetError("")
+		time.Sleep(20 * time.Second)
+		if err := ann.say("still here", 1); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestHandover_OfASessionThatHasEndedIsNoSession(t *testing.T) {
+	trio(t, nil, func(t *testing.T, f *trial.Fleet) {
+		ann := follower(t, f, 1, "ann")
+		o := ann.offered()
+		if err := ann.Call(t.Context(), "bye", wire.Empty{}, nil); err != nil {
+			t.Fatal(err)
+		}
+		for i, node := range f.Nodes[1:] {
+			if node.URL != o.URL {
+				continue
+			}
+			if _, _, err := handover(t, f, i+2, o, nil); reason(err) != wire.NoSession {
+				t.Errorf("%v, want no_session", err)
+			}
+		}
+	})
+}
+
+func TestHandover_PositionsOfOtherRoomsAreIgnored(t *testing.T) {
+	fleet(t, func(t *testing.T, f *trial.Fleet) {
+		bob, ann := enter(t, f, 2, "bob"), follower(t, f, 1, "ann")
+		bob.join("private")
+		since := ann.at("lobby")
+		since["private"], since["none"] = wire.Position{Epoch: "e", Seq: 1}, wire.Position{}
+		o := ann.offered()
+		c, s, err := handover(t, f, 2, o, since)
+		if err != nil || len(s.Rooms) != 1 || s.Rooms[0].Room != "lobby" || !s.Rooms[0].Recovered {
+			t.Fatalf("%+v, %v", s, err)
+		}
+		(&person{t: t, Conn: c}).seesNothing(time.Minute)
+	})
+}
+
+// The claim succeeds, and nobody hears of it: the client resumes.
+func TestHandover_WhoseTargetDiesAtTheClaimIsResumed(t *testing.T) {
+	fleet(t, func(t *testing.T, f *trial.Fleet) {
+		bob, ann := enter(t, f, 1, "bob"), follower(t, f, 1, "ann")
+		bob.join("lobby")
+		since := ann.at("lobby")
+		bob.sees("join")
+		if _, _, err := handover(t, f, 2, ann.offered(), since); err != nil {
+			t.Fatal(err)
+		}
+		f.Nodes[1].Cut()
+		if err := ann.say("fenced", 1); reason(err) != wire.Moved {
+			t.Errorf("on the old socket: %v, want moved", err)
+		}
+		ann.resume(f, 1, since["lobby"])
+		if ann.session.Gen != 3 {
+			t.Errorf("gen %d, want 3", ann.session.Gen)
+		}
+		if err := ann.say("back", 1); err != nil {
+			t.Fatal(err)
+		}
+		bob.sees("back")
+		bob.seesNothing(2 * time.Minute)
+	})
+}
