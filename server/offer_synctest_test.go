@@ -195,6 +195,28 @@ func TestHandover_OfASessionThatHasEndedIsNoSession(t *testing.T) {
 	})
 }
 
+// A resume elsewhere makes an offer void, and ends the old socket.
+func TestOffer_OfASessionThatIsResumedElsewhereIsOver(t *testing.T) {
+	trio(t, nil, func(t *testing.T, f *trial.Fleet) {
+		ann := follower(t, f, 1, "ann")
+		o := ann.offered()
+		again := dial(t, f, 2)
+		began := time.Now()
+		if err := again.Call(t.Context(), "resume", wire.Resume{Session: ann.session.Session, Secret: ann.session.Secret}, nil); err != nil {
+			t.Fatal(err)
+		}
+		if end, err := ann.End(t.Context()); err != nil || end.Code != wire.CloseReplaced || time.Since(began) > time.Second {
+			t.Errorf("the old socket: %v, %v after %s, want 4101 at once", end, err, time.Since(began))
+		}
+		if _, _, err := handover(t, f, 3, o, nil); reason(err) != wire.Cancelled && reason(err) != wire.WrongAudience {
+			t.Errorf("the offer: %v", err)
+		}
+		if end := again.Closed(); end != nil {
+			t.Errorf("the new socket: %v", end)
+		}
+	})
+}
+
 func TestHandover_PositionsOfOtherRoomsAreIgnored(t *testing.T) {
 	fleet(t, func(t *testing.T, f *trial.Fleet) {
 		bob, ann := enter(t, f, 2, "bob"), follower(t, f, 1, "ann")

@@ -110,6 +110,7 @@ func (s *Session) watchOffer(o *offer) {
 		if state == store.OfferCancelled {
 			s.sock.Notify("redirect.cancel", wire.RedirectCancel{ID: o.ID})
 		}
+		s.door.Leaving.Suspect(s) // it may have been found elsewhere meanwhile
 	}
 	o.Over(state)
 }
@@ -200,21 +201,31 @@ func (s *Session) Cancel() {
 	}
 }
 
-// Moving says whether an offer stands or was claimed; then it is looked at, for
-// somebody found the session elsewhere.
+// Moving says whether an offer stands or was claimed.
 func (s *Session) Moving() bool {
 	s.mu.Lock()
-	o, state := s.offer, s.move.State()
-	s.mu.Unlock()
-	if state == redirect.Offered {
-		ring(o.asked)
-	}
-	return state != redirect.Active
+	defer s.mu.Unlock()
+	return s.move.State() != redirect.Active
+}
+
+// Doubt says that the session was found to live elsewhere. It says whether that
+// is an offer's affair: one that stands ends now, for it was claimed, or is of
+// no use.
+func (s *Session) Doubt() bool {
+	s.Cancel()
+	return s.Moving()
+}
+
+// Elsewhere says that the session is known to live at another node.
+func (s *Session) Elsewhere() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.move.State() >= redirect.Fenced
 }
 
 // suspect has it looked at whether the session still lives here.
 func (s *Session) suspect() {
-	if !s.Moving() {
+	if !s.Doubt() {
 		s.door.Leaving.Suspect(s)
 	}
 }

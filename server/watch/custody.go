@@ -135,8 +135,8 @@ func (c *Custody) one(ctx context.Context, s *session.Session) error {
 		return nil
 	case err == nil:
 		return nil
-	case errors.Is(err, store.ErrMoved) && s.Moving():
-		return c.Store.Disown(ctx, c.Ref, s.ID()) // its offer was claimed, it seems: it looks itself
+	case errors.Is(err, store.ErrMoved) && s.Doubt():
+		return c.Store.Disown(ctx, c.Ref, s.ID()) // it looks itself, and comes again
 	case errors.Is(err, store.ErrMoved):
 		if now, ok := c.Hub.Find(s.ID()); ok && now == s {
 			s.Quit(wire.CloseReplaced, "the session lives on another socket")
@@ -228,6 +228,9 @@ func (c *Custody) Whole(ctx context.Context) error {
 	var group errgroup.Group
 	group.SetLimit(custodyLimit)
 	for _, s := range c.Hub.All() {
+		if s.Elsewhere() {
+			continue // its own node tells of it
+		}
 		group.Go(func() error {
 			rec, rooms := s.Record()
 			err := c.Store.Create(ctx, rec, rooms)
