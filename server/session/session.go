@@ -248,9 +248,9 @@ var errDropped = errors.New("the socket is gone")
 // follows on the socket.
 func (s *Session) release(p *place) {
 	p.gone()
-	p.replaying.Lock() // ends with the event that is being handed over, if any
-	p.replaying.Unlock()
+	p.replaying.Lock() // after the event that is being handed over, if any
 	p.room.Stand(p.seat)
+	p.replaying.Unlock()
 	if p.held {
 		p.room.Release()
 	}
