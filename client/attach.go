@@ -141,14 +141,10 @@ func judge(err error, fresh bool) (verdict, time.Duration) {
 func (c *Client) attach(ctx context.Context) (*conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, attachWait)
 	defer cancel()
-	addr := c.opts.URLs[c.url%len(c.opts.URLs)]
-	c.url++ // whatever happens: the one that failed us is not the first to try
+	addr := c.opts.URLs[c.next%len(c.opts.URLs)]
+	c.next++ // whatever happens: the one that failed us is not the first to try
 
 	method, params, token, err := c.firstFrame(ctx)
-	if err != nil {
-		return nil, err
-	}
-	frame, err := appendCall(nil, method, params)
 	if err != nil {
 		return nil, err
 	}
@@ -156,28 +152,12 @@ func (c *Client) attach(ctx context.Context) (*conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	result := make(chan error, 1)
-	if k.call(frame, func(res jsontext.Value, err error) {
-		if err == nil {
-			err = c.attached(k, res)
-		}
-		result <- err
-	}) {
-		select {
-		case err = <-result:
-		case <-ctx.Done():
-			err = fmt.Errorf("%s at %s: %w", method, addr, context.Cause(ctx))
-		}
-	}
-	if errors.Is(err, errLost) {
-		<-k.done
-		err, _ = k.why()
-	}
+	err = k.introduce(ctx, method, params, func(res jsontext.Value) error { return c.attached(k, res) })
 	if err != nil {
 		c.over(k) // it may have been attached when the time was up
 		k.abort()
 		<-k.done
-		return nil, fmt.Errorf("%s at %s: %w", method, addr, err)
+		return nil, err
 	}
 	if token != "" {
 		c.gotToken(token)
@@ -185,26 +165,72 @@ func (c *Client) attach(ctx context.Context) (*conn, error) {
 	return k, nil
 }
 
+// introduce says the first frame on k and waits until take, in k's reader, has
+// had the answer. On an error it leaves k as it is.
+func (k *conn) introduce(ctx context.Context, method string, params any, take func(res jsontext.Value) error) error {
+	frame, err := appendCall(nil, method, params)
+	if err != nil {
+		return err
+	}
+	result := make(chan error, 1)
+	if k.call(frame, func(res jsontext.Value, err error) {
+		if err == nil {
+			err = take(res)
+		}
+		result <- err
+	}) {
+		select {
+		case err = <-result:
+		case <-ctx.Done():
+			err = context.Cause(ctx)
+		}
+	} else {
+		err = errLost
+	}
+	if errors.Is(err, errLost) {
+		<-k.done
+		err, _ = k.why()
+	}
+	if err != nil {
+		return fmt.Errorf("%s at %s: %w", method, k.url, err)
+	}
+	return nil
+}
+
 // firstFrame is what to say first, with the token that a hello carries.
 func (c *Client) firstFrame(ctx context.Context) (method string, params any, token string, err error) {
 	c.mu.Lock()
 	secret, s := c.secret, c.session
-	positions := make(map[string]wire.Position, len(c.rooms))
-	for name, r := range c.rooms {
-		if r.member {
-			positions[name] = r.pos
-		}
-	}
+	positions := c.positionsLocked()
 	c.mu.Unlock()
 	if secret != "" {
 		fit(positions, s.Limits.FrameBytes)
-		return "resume", wire.Resume{Session: s.Session, Secret: secret, Positions: positions}, "", nil
+		return "resume", wire.Resume{Session: s.Session, Secret: secret, Positions: positions, Caps: c.opts.caps()}, "", nil
 	}
 	token, err = c.opts.Token(ctx)
 	if err != nil {
 		return "", nil, "", fmt.Errorf("get a token: %w", err)
 	}
-	return "hello", wire.Hello{Token: token, Device: c.opts.Device, Presence: c.opts.Presence}, token, nil
+	return "hello", wire.Hello{Token: token, Device: c.opts.Device, Presence: c.opts.Presence, Caps: c.opts.caps()}, token, nil
+}
+
+// caps is what the client can do beyond the least.
+func (o *Options) caps() []string {
+	if o.NoRedirect {
+		return nil
+	}
+	return []string{"redirect"}
+}
+
+// positionsLocked is how far each room has come.
+func (c *Client) positionsLocked() map[string]wire.Position {
+	m := make(map[string]wire.Position, len(c.rooms))
+	for name, r := range c.rooms {
+		if r.member {
+			m[name] = r.pos
+		}
+	}
+	return m
 }
 
 // fit leaves out positions until they fit in a frame of limit bytes: the
@@ -231,11 +257,14 @@ func (c *Client) attached(k *conn, res jsontext.Value) error {
 	if err := json.Unmarshal(res, &s); err != nil {
 		return fmt.Errorf("read the session object: %w", err)
 	}
-	k.pipe.setIdle(2*time.Duration(s.Timers.PingMS)*time.Millisecond + idleSlack)
+	k.pipe.setIdle(idle(&s))
 
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	fresh := c.secret == ""
+	if !fresh && s.Gen < c.session.Gen {
+		return errOldGen
+	}
 	if s.Secret != "" {
 		c.secret = s.Secret
 	}
@@ -246,10 +275,15 @@ func (c *Client) attached(k *conn, res jsontext.Value) error {
 		c.startOverLocked()
 	} else {
 		c.emitLocked(Resumed{s.Node, s.Rooms}, nil, wire.Position{})
-		c.resumedLocked(s.Rooms)
+		c.resumedLocked(s.Rooms, nil)
 	}
 	c.pumpLocked()
 	return nil
+}
+
+// idle is how long a node may be silent before its socket counts as dead.
+func idle(s *wire.Session) time.Duration {
+	return 2*time.Duration(s.Timers.PingMS)*time.Millisecond + idleSlack
 }
 
 // forget drops a session that has ended; the next first frame is a hello.

@@ -101,6 +101,19 @@ func TestDial_WaitsForABusyNodeAndTriesTheOthers(t *testing.T) {
 	}
 }
 
+func TestDial_AnErrorSaysOnceWhatWasTried(t *testing.T) {
+	s := newScript(t)
+	ctx, cancel := context.WithCancelCause(t.Context())
+	defer cancel(nil)
+	res := async(func() (*client.Client, error) { return client.Dial(ctx, options(s)) })
+	p := s.accept()
+	p.want("hello") // and no answer
+	cancel(errors.New("enough"))
+	if _, err := res(t); err == nil || err.Error() != "log in: hello at "+s.url()+": enough" {
+		t.Errorf("dial: %v, want each thing said once", err)
+	}
+}
+
 func TestClose_SaysByeAndRefusesCallsAfterwards(t *testing.T) {
 	s := newScript(t)
 	c, p := s.dial(options(s))
@@ -153,10 +166,10 @@ func TestClose_WhileDetachedLeavesNothing(t *testing.T) {
 
 func TestCloseCodes_SayWhatComesNext(t *testing.T) {
 	for code, want := range map[wire.CloseCode]string{
-		1001: "resume", 1006: "resume", 1012: "resume", 4200: "resume", 4201: "resume", 4299: "resume", 4567: "resume",
+		1001: "resume", 1006: "resume", 1012: "resume", 4100: "resume", 4200: "resume", 4201: "resume", 4299: "resume", 4567: "resume",
 		4300: "hello", 4301: "hello", 4398: "hello",
 		1000: "stop", 1003: "stop", 1007: "stop", 1009: "stop",
-		4100: "stop", 4101: "stop", 4199: "stop", 4400: "stop", 4401: "stop", 4403: "stop", 4408: "stop", 4499: "stop",
+		4101: "stop", 4199: "stop", 4400: "stop", 4401: "stop", 4403: "stop", 4408: "stop", 4499: "stop",
 	} {
 		t.Run(code.String(), func(t *testing.T) {
 			s := newScript(t)

@@ -23,7 +23,7 @@ type Client struct {
 	wg    sync.WaitGroup // run and renew
 
 	// owned by Dial, then by run
-	url int // the next address
+	next int // the next address
 
 	mu    sync.Mutex
 	space sync.Cond // on mu: the queue has room, or its bound was lifted
@@ -31,6 +31,8 @@ type Client struct {
 	session  wire.Session
 	secret   string // empty: no session
 	conn     *conn  // where writes go; nil while detached
+	offer    *move  // a redirect to begin with
+	moving   *move  // the redirect under way; only run sets it
 	stream   stream
 	requests []*request
 	rooms    map[string]*room
@@ -114,9 +116,19 @@ func (c *Client) Close(ctx context.Context) error {
 	c.closing = true
 	c.stream.open = false // the answer to bye stands behind the events
 	c.space.Broadcast()
-	k := c.conn
+	m := c.moving
+	m.dropUnaskedLocked(ErrClosed)
 	c.mu.Unlock()
 
+	if m != nil { // bye is for the node that has the session then
+		select {
+		case <-m.done:
+		case <-ctx.Done():
+		}
+	}
+	c.mu.Lock()
+	k := c.conn
+	c.mu.Unlock()
 	var err error
 	if first {
 		err = c.bye(ctx, k)
@@ -130,7 +142,11 @@ func (c *Client) bye(ctx context.Context, k *conn) error {
 	if k == nil {
 		return errors.New("bye: not connected, the session ends with its grace")
 	}
-	if !k.call([]byte(`"method":"bye","params":{}`), func(jsontext.Value, error) {}) {
+	if !k.call([]byte(`"method":"bye","params":{}`), func(_ jsontext.Value, err error) {
+		if Is(err, wire.Moved) {
+			k.quit(errMovedAway)
+		}
+	}) {
 		return errors.New("bye: connection lost, the session ends with its grace")
 	}
 	select {
@@ -142,42 +158,6 @@ func (c *Client) bye(ctx context.Context, k *conn) error {
 		return e
 	}
 	return nil
-}
-
-// run keeps the session attached until it ends.
-func (c *Client) run(k *conn) {
-	for k != nil {
-		since := time.Now()
-		c.serve(k)
-		k = c.reattach(k, since)
-	}
-}
-
-// serve drives what is due by time while k lives.
-func (c *Client) serve(k *conn) {
-	timer := time.NewTimer(time.Hour)
-	defer timer.Stop()
-	stopping := c.ctx.Done()
-	for {
-		c.mu.Lock()
-		due := c.pumpLocked()
-		c.mu.Unlock()
-		timer.Stop()
-		var tick <-chan time.Time
-		if !due.IsZero() {
-			timer.Reset(time.Until(due))
-			tick = timer.C
-		}
-		select {
-		case <-k.done:
-			return
-		case <-stopping:
-			k.abort()
-			stopping = nil
-		case <-c.wake:
-		case <-tick:
-		}
-	}
 }
 
 // finish ends the client: everything that waits is told why.

@@ -39,6 +39,12 @@ type conn struct {
 	// over runs once after the last frame, before the pending calls are told.
 	over func(k *conn)
 	done chan struct{} // closed when reader and writer have returned
+	url  string
+
+	// guarded by Client.mu: what the session notes about it
+	fenced  bool              // it has answered moved: writes are of no use here
+	dropped bool              // what it still delivers is not taken
+	epochs  map[string]string // by room, during a redirect: whose order it tells
 
 	mu sync.Mutex
 	// guarded by mu
@@ -46,6 +52,7 @@ type conn struct {
 	lastID uint64
 	ended  *CloseError
 	after  time.Duration // what bye asked for
+	cause  error         // why this side ended it
 }
 
 // dial opens a websocket to rawURL. Nothing is left behind on an error.
@@ -58,7 +65,7 @@ func dial(ctx context.Context, o *Options, rawURL string,
 	}
 	k := &conn{
 		pipe: newGather(nc), notice: notice, over: over,
-		done: make(chan struct{}), calls: make(map[uint64]answer),
+		done: make(chan struct{}), calls: make(map[uint64]answer), url: rawURL,
 	}
 	go k.pipe.run()
 	unhook := context.AfterFunc(ctx, func() { _ = nc.Close() })
@@ -191,12 +198,23 @@ func (k *conn) abort() {
 	_ = k.pipe.Conn.Close()
 }
 
+// quit is abort for a reason, which why tells unless the peer gave its own.
+func (k *conn) quit(cause error) {
+	k.mu.Lock()
+	k.cause = cause
+	k.mu.Unlock()
+	k.abort()
+}
+
 // why is how the socket ended, and the wait that the server asked for. Only
 // after done.
 func (k *conn) why() (*CloseError, time.Duration) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.ended == nil {
+	switch {
+	case k.cause != nil && (k.ended == nil || k.ended.Code == codeLost):
+		return &CloseError{Code: codeLost, Cause: k.cause}, k.after
+	case k.ended == nil:
 		return &CloseError{Code: codeLost}, k.after
 	}
 	return k.ended, k.after

@@ -17,13 +17,21 @@ var (
 	// ErrQueueFull says that a room has MaxUnanswered sends waiting. The send was
 	// not queued.
 	ErrQueueFull = errors.New("too many unanswered sends in the room")
+	// ErrNoTarget says that no other node can take the session now.
+	ErrNoTarget = errors.New("no node to move to")
 	// ErrSessionGone is the cause in Lost when the server no longer knew the
 	// session and the client said hello again.
 	ErrSessionGone = errors.New("session is gone")
 )
 
-// errLost answers a call whose socket ended first.
-var errLost = errors.New("connection lost before the answer")
+var (
+	// errLost answers a call whose socket ended first.
+	errLost = errors.New("connection lost before the answer")
+	// errOldGen is a session object of an attachment that came before this one.
+	errOldGen = errors.New("the answer is of an earlier attachment")
+	// errMovedAway ends a socket that has answered moved, with none to follow.
+	errMovedAway = errors.New("the session has moved to another socket")
+)
 
 // CloseError says why a socket ended. Code is 1006 when there was no close
 // frame; Cause is then what was seen instead.

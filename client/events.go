@@ -108,12 +108,24 @@ func (c *Client) signalLocked() {
 }
 
 // hold keeps a socket's reader from the next notice while the queue is full.
-func (c *Client) hold() {
+// False says that nothing is taken from the socket any more.
+func (c *Client) hold(k *conn) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for c.stream.full() {
+	for c.stream.full() && !k.dropped {
 		c.space.Wait()
 	}
+	return !k.dropped
+}
+
+// drop ends a socket of which nothing more is taken, also while its reader is
+// held. It does not wait.
+func (c *Client) drop(k *conn) {
+	c.mu.Lock()
+	k.dropped = true
+	c.space.Broadcast()
+	c.mu.Unlock()
+	k.abort()
 }
 
 // callingLocked counts a call that waits for its answer, which lifts the

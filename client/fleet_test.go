@@ -3,14 +3,12 @@ package client_test
 import (
 	"context"
 	"fmt"
-	"math/rand/v2"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/go-json-experiment/json"
 
-	"godwit/client"
 	"godwit/wire"
 )
 
@@ -25,6 +23,9 @@ type fleet struct {
 	// guarded by mu
 	sessions map[string]*seat
 	rooms    map[string]*log
+	offers   map[string]*offer // by token
+	moves    func(s *seat)     // may offer the seat another node; nil never does
+	calm     bool              // no more faults
 	ids      int
 }
 
@@ -48,12 +49,14 @@ type seat struct {
 	client           uint32
 	gen              uint64
 	peer             *peer
+	old              []*peer // fenced: they still deliver
 }
 
 // log is one room.
 type log struct {
-	events  []*wire.RoomEvent
-	members map[*seat]*count
+	events    []*wire.RoomEvent
+	members   map[*seat]*count
+	delivered func(*seat) // may be nil
 }
 
 // count is what a room knows of a member's sends.
@@ -65,7 +68,7 @@ type count struct {
 func newFleet(t testing.TB, f func() fault) *fleet {
 	fl := &fleet{
 		script: newScript(t), fault: f,
-		sessions: make(map[string]*seat), rooms: make(map[string]*log),
+		sessions: make(map[string]*seat), rooms: make(map[string]*log), offers: make(map[string]*offer),
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	fl.wg.Go(func() {
@@ -82,7 +85,9 @@ func newFleet(t testing.TB, f func() fault) *fleet {
 		cancel()
 		fl.mu.Lock()
 		for _, s := range fl.sessions {
-			s.peer.cut()
+			for _, p := range append(s.old, s.peer) {
+				p.cut()
+			}
 		}
 		fl.mu.Unlock()
 		fl.wg.Wait()
@@ -91,6 +96,7 @@ func newFleet(t testing.TB, f func() fault) *fleet {
 }
 
 func (fl *fleet) serve(p *peer) {
+	fl.wg.Go(p.deliverer)
 	var s *seat
 	for {
 		select {
@@ -105,7 +111,10 @@ func (fl *fleet) serve(p *peer) {
 }
 
 func (fl *fleet) handle(p *peer, s *seat, f frame) *seat {
-	what := fl.fault()
+	what := none
+	if !fl.calm {
+		what = fl.fault()
+	}
 	switch what {
 	case cutBefore:
 		p.cut()
@@ -135,9 +144,38 @@ func (fl *fleet) handle(p *peer, s *seat, f frame) *seat {
 		if after != nil {
 			after()
 		}
+		if fl.moves != nil && s != nil && s.peer == p {
+			fl.moves(s)
+		}
 		return s
 	}
 	return s
+}
+
+// attach gives the session to p. after delivers what it has missed.
+func (fl *fleet) attach(s *seat, p *peer, seen map[string]wire.Position) (o wire.Session, after func()) {
+	s.peer = p
+	s.gen++
+	o = session()
+	o.Session, o.Client, o.User, o.Gen, o.Resumed = s.id, s.client, s.user, s.gen, true
+	for name, l := range fl.rooms {
+		if m := l.members[s]; m != nil {
+			pos, named := seen[name]
+			o.Rooms = append(o.Rooms, wire.SessionRoom{
+				Room: name, Epoch: "e1", Seq: uint64(len(l.events)), Recovered: named, CSeq: m.cseq,
+			})
+			if named {
+				prev := after
+				after = func() {
+					if prev != nil {
+						prev()
+					}
+					l.replay(s, pos.Seq)
+				}
+			}
+		}
+	}
+	return o, after
 }
 
 // do is the contract. after delivers what follows the answer.
@@ -167,41 +205,27 @@ func (fl *fleet) do(p *peer, s *seat, f frame) (_ *seat, result any, err *wire.E
 			return nil, nil, wire.Errorf(wire.NoSession, "no session"), nil
 		}
 		s.peer.close(wire.CloseReplaced)
-		s.peer = p
-		s.gen++
-		o := session()
-		o.Session, o.Client, o.User, o.Gen, o.Resumed = s.id, s.client, s.user, s.gen, true
-		for name, l := range fl.rooms {
-			if m := l.members[s]; m != nil {
-				pos, named := r.Positions[name]
-				o.Rooms = append(o.Rooms, wire.SessionRoom{
-					Room: name, Epoch: "e1", Seq: uint64(len(l.events)), Recovered: named, CSeq: m.cseq,
-				})
-				if named {
-					prev := after
-					after = func() {
-						if prev != nil {
-							prev()
-						}
-						l.replay(s, pos.Seq)
-					}
-				}
-			}
+		for _, old := range s.old {
+			old.close(wire.CloseMoved)
 		}
+		s.old = nil
+		o, after := fl.attach(s, p, r.Positions)
 		return s, o, nil, after
+	case "handover", "handover.done", "redirect.refuse":
+		return fl.redirect(p, s, f)
 	case "room.join":
 		var j wire.Join
 		read(&j)
 		l := fl.rooms[j.Room]
 		if l == nil {
-			l = &log{members: make(map[*seat]*count)}
+			l = &log{members: make(map[*seat]*count), delivered: fl.moves}
 			fl.rooms[j.Room] = l
 		}
 		m := l.members[s]
 		if m == nil {
 			m = &count{answers: make(map[uint64]wire.Sent)}
 			l.members[s] = m
-			l.append(&wire.RoomEvent{Room: j.Room, Kind: wire.KindJoin, From: wire.Member{User: s.user, Client: s.client}}, s)
+			l.append(&wire.RoomEvent{Room: j.Room, Kind: wire.KindJoin, From: wire.Member{User: s.user, Client: s.client}})
 		}
 		return s, wire.Joined{Room: j.Room, Epoch: "e1", Seq: uint64(len(l.events)), Recovered: j.Since != nil, CSeq: m.cseq}, nil, nil
 	case "room.leave":
@@ -212,7 +236,7 @@ func (fl *fleet) do(p *peer, s *seat, f frame) (_ *seat, result any, err *wire.E
 			return s, nil, wire.Errorf(wire.NotMember, "not a member"), nil
 		}
 		delete(l.members, s)
-		l.append(&wire.RoomEvent{Room: j.Room, Kind: wire.KindLeave, Reason: wire.LeftByChoice, From: wire.Member{User: s.user, Client: s.client}}, s)
+		l.append(&wire.RoomEvent{Room: j.Room, Kind: wire.KindLeave, Reason: wire.LeftByChoice, From: wire.Member{User: s.user, Client: s.client}})
 		return s, wire.Empty{}, nil, nil
 	case "room.send":
 		var m wire.Send
@@ -241,7 +265,7 @@ func (fl *fleet) do(p *peer, s *seat, f frame) (_ *seat, result any, err *wire.E
 			c.answers[c.cseq] = a
 			delete(c.answers, c.cseq-64)
 		}
-		l.append(&wire.RoomEvent{Room: m.Room, Kind: wire.KindMessage, From: wire.Member{User: s.user, Client: s.client}, Data: m.Data}, s)
+		l.append(&wire.RoomEvent{Room: m.Room, Kind: wire.KindMessage, From: wire.Member{User: s.user, Client: s.client}, To: m.To, Data: m.Data})
 		return s, a, nil, nil
 	case "room.history":
 		var h wire.History
@@ -254,139 +278,33 @@ func (fl *fleet) do(p *peer, s *seat, f frame) (_ *seat, result any, err *wire.E
 	return s, nil, wire.ErrMethod(f.Method), nil
 }
 
-func (l *log) append(e *wire.RoomEvent, from *seat) {
+func (l *log) append(e *wire.RoomEvent) {
 	e.Seq, e.TS = uint64(len(l.events)+1), 1
 	l.events = append(l.events, e)
 	for s := range l.members {
-		if s != from {
-			s.peer.write(e.Frame())
-		}
-	}
-}
-
-// replay delivers what s has not seen: its own entries are not for it.
-func (l *log) replay(s *seat, after uint64) {
-	for _, e := range l.events[after:] {
-		if e.From.Client != s.client {
-			s.peer.write(e.Frame())
-		}
-	}
-}
-
-func TestOnce_WhateverHappensToAnswersAndSockets(t *testing.T) {
-	const senders, each = 6, 40
-	seed := rand.Uint64()
-	t.Logf("seed %d", seed)
-	rng := rand.New(rand.NewPCG(seed, 1))
-	calm := false // guarded by fl.mu
-	fl := newFleet(t, func() fault {
-		if calm || rng.IntN(100) > 25 {
-			return none
-		}
-		return fault(rng.IntN(int(faultsNumber)))
-	})
-	dial := func(name string) *client.Client {
-		o := options(fl.script)
-		o.Token = func(context.Context) (string, error) { return name, nil }
-		ctx, cancel := context.WithTimeout(t.Context(), patience)
-		defer cancel()
-		for {
-			c, err := client.Dial(ctx, o)
-			if err == nil {
-				return c
-			}
-			if ctx.Err() != nil {
-				t.Fatal(err)
-			}
-		}
-	}
-	sender, reader := dial("ann"), dial("bo")
-	if _, err := reader.Join(t.Context(), "r"); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := sender.Join(t.Context(), "r"); err != nil {
-		t.Fatal(err)
-	}
-	var wg sync.WaitGroup
-	answers := make([][]wire.Sent, senders)
-	for g := range senders {
-		wg.Go(func() {
-			for i := range each {
-				data := fmt.Sprintf("%d-%d", g, i)
-				if i%10 == 9 {
-					if _, err := sender.Send(t.Context(), "r", "refuse me"); !client.Is(err, wire.TooLarge) {
-						t.Errorf("refused send: %v, want too_large", err)
-					}
-				}
-				sent, err := sender.Send(t.Context(), "r", data)
-				if err != nil {
-					t.Errorf("send %s: %v", data, err)
-					return
-				}
-				answers[g] = append(answers[g], sent)
-			}
-		})
-	}
-	wg.Wait()
-	if t.Failed() {
-		return
-	}
-	fl.mu.Lock()
-	calm = true
-	events := fl.rooms["r"].events
-	fl.mu.Unlock()
-
-	// Each message once, at the place that its answer told.
-	seen := make(map[string]uint64)
-	for _, e := range events {
-		if e.Kind != wire.KindMessage {
+		if !l.isFor(e, s) {
 			continue
 		}
-		if old, ok := seen[string(e.Data)]; ok {
-			t.Errorf("message %s is in the log at %d and %d", e.Data, old, e.Seq)
+		for _, p := range append(s.old[:len(s.old):len(s.old)], s.peer) {
+			p.deliver(e)
 		}
-		seen[string(e.Data)] = e.Seq
-	}
-	for g := range senders {
-		last := uint64(0)
-		for i, a := range answers[g] {
-			at := seen[fmt.Sprintf(`"%d-%d"`, g, i)]
-			if at == 0 || a.Seq != at || at <= last {
-				t.Errorf("message %d-%d: answered %d, in the log at %d, after %d", g, i, a.Seq, at, last)
-			}
-			last = at
+		if l.delivered != nil {
+			l.delivered(s)
 		}
 	}
-	// The reader saw each of the sender's entries once, in order.
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
-	defer cancel()
-	at := uint64(0)
-	for at < uint64(len(events)) {
-		e, err := reader.Next(ctx)
-		if err != nil {
-			t.Fatalf("reader stands at %d of %d: %v", at, len(events), err)
-		}
-		switch e := e.(type) {
-		case client.Joined:
-			at = e.Seq
-		case *wire.RoomEvent:
-			if e.Seq != at+1 {
-				t.Fatalf("reader saw %d after %d", e.Seq, at)
-			}
-			at = e.Seq
-		case client.Resumed:
-			for _, r := range e.Rooms {
-				if !r.Recovered && at > 0 { // before, the answer to its join was lost
-					t.Fatalf("reader was resumed without recovery of %q, though the log was whole", r.Room)
-				}
-			}
-		default:
-			t.Fatalf("reader was told %+v, though the log was whole", e)
-		}
-	}
-	for _, c := range []*client.Client{sender, reader} {
-		if err := c.Close(ctx); err != nil {
-			t.Errorf("close: %v", err)
+}
+
+// isFor says whether a session gets an entry: its own and what is addressed to
+// others it does not get.
+func (l *log) isFor(e *wire.RoomEvent, s *seat) bool {
+	return e.From.Client != s.client && (e.To == nil || *e.To.User == s.user)
+}
+
+// replay delivers what s has not seen.
+func (l *log) replay(s *seat, after uint64) {
+	for _, e := range l.events[after:] {
+		if l.isFor(e, s) {
+			s.peer.deliver(e)
 		}
 	}
 }

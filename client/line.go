@@ -19,6 +19,7 @@ const (
 type send struct {
 	body     []byte // the members of the params but cseq
 	cseq     uint64
+	try      int // how often it was written
 	inflight bool
 	open     bool // an earlier try may have been stored
 	settled  bool
@@ -105,6 +106,27 @@ func (l *line) restart(next uint64) {
 func (l *line) back(s *send) {
 	s.inflight = false
 	l.inflight--
+}
+
+// recall gives up waiting for the answers on a socket that another one has
+// replaced: what is in flight there is to be repeated. See late.
+func (l *line) recall() {
+	for _, s := range l.queue {
+		if s.inflight {
+			l.late(s)
+			s.open = true
+		}
+	}
+}
+
+// late makes any answer that is still to come a late one. Late good news
+// counts. Late bad news does not: the repeat is under way and may be stored, so
+// its answer decides.
+func (l *line) late(s *send) {
+	if s.inflight {
+		l.back(s)
+	}
+	s.try++
 }
 
 // accept settles s with its answer.

@@ -32,7 +32,7 @@ type Options struct {
 	TLS *tls.Config
 	// Logger gets the client's life events; nil discards them.
 	Logger *slog.Logger
-	// OnState is told of each attachment and each loss, in order, from one
+	// OnState is told of each attachment, loss and redirect, in order, from one
 	// goroutine. It must not wait for long and must not call Close.
 	OnState func(State)
 
@@ -47,9 +47,13 @@ type Options struct {
 	// made by the goroutine that reads the events does not wait for itself.
 	// 0 is 1024.
 	EventBuffer int
+	// NoRedirect tells the server not to move the session to another node while
+	// the socket lives. A node that goes away then says bye, and the session
+	// resumes elsewhere.
+	NoRedirect bool
 }
 
-// State is what OnState is told: Connected or Disconnected.
+// State is what OnState is told: Connected, Disconnected or Redirected.
 type State interface{ state() }
 
 // Connected says that the session is attached to a node.
@@ -72,8 +76,17 @@ type Disconnected struct {
 	Final bool
 }
 
+// Redirected says that the session has moved to another node, make before
+// break: nothing of it shows in the stream, and no call has failed.
+type Redirected struct {
+	From, To string        // nodes
+	Reason   string        // why, one of wire.For...
+	Took     time.Duration // from the offer to the new node's answer
+}
+
 func (Connected) state()    {}
 func (Disconnected) state() {}
+func (Redirected) state()   {}
 
 const (
 	defaultMinBackoff  = 100 * time.Millisecond

@@ -21,7 +21,9 @@ func afterClose(code wire.CloseCode) verdict {
 	switch {
 	case code.Final():
 		return stop
-	case code >= 4100 && code < 4200: // the session lives on another socket
+	case code == wire.CloseMoved: // this was the only socket: the answer to handover was lost
+		return again
+	case code >= 4100 && code < 4200: // another client has the session
 		return stop
 	case code.Ended():
 		return hello
@@ -49,7 +51,7 @@ func afterRefusal(e *wire.Error, fresh bool) verdict {
 // repeatable says whether the same request may succeed later.
 func repeatable(e *wire.Error) bool {
 	switch e.Reason() {
-	case wire.Unavailable, wire.RateLimited, wire.Moved:
+	case wire.Unavailable, wire.RateLimited:
 		return true
 	}
 	return false

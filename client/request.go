@@ -23,9 +23,11 @@ type request struct {
 	// refuse, if set, turns the server's error into the outcome.
 	refuse func(e *wire.Error) error
 	once   bool // not repeated
+	joins  bool // it begins a membership
 
 	inflight  bool
-	tries     int // how often it was written
+	fenced    *conn // answered moved there: only another socket will do
+	tries     int   // how often it was written
 	notBefore time.Time
 	settled   bool
 	err       error
@@ -120,7 +122,7 @@ func (c *Client) dropLocked(r *request) {
 
 // tryLocked writes r if it may go out now; else it says when.
 func (c *Client) tryLocked(r *request, now time.Time) (due time.Time) {
-	if c.conn == nil || r.inflight || r.settled {
+	if c.conn == nil || c.conn == r.fenced || r.inflight || r.settled || r.joins && c.moving.holds() {
 		return time.Time{}
 	}
 	if now.Before(r.notBefore) {
@@ -135,7 +137,8 @@ func (c *Client) tryLocked(r *request, now time.Time) (due time.Time) {
 		r.settle(err)
 		return time.Time{}
 	}
-	if c.conn.call(frame, func(res jsontext.Value, err error) { c.answeredRequest(r, res, err) }) {
+	k := c.conn
+	if k.call(frame, func(res jsontext.Value, err error) { c.answeredRequest(k, r, res, err) }) {
 		r.inflight = true
 		r.tries++
 	}
@@ -151,19 +154,31 @@ func (c *Client) fitsLocked(n int) error {
 	return nil
 }
 
-func (c *Client) answeredRequest(r *request, res jsontext.Value, err error) {
+func (c *Client) answeredRequest(k *conn, r *request, res jsontext.Value, err error) {
 	c.mu.Lock()
 	r.inflight = false
 	var w *wire.Error
 	switch {
+	case err == nil && r.joins && k != c.conn:
+		// The socket that has the session tells where the room stands by now.
+		c.mu.Unlock()
+		c.wakeRun()
+		return
 	case err == nil:
 		err = r.apply(res)
 	case errors.Is(err, errLost):
 		if !r.once {
 			c.mu.Unlock() // the next attachment repeats it
+			c.wakeRun()   // or the socket that is there already
 			return
 		}
 		err = fmt.Errorf("%w: %w", ErrUnsettled, err)
+	case Is(err, wire.Moved): // nothing was done here, so any request may be repeated
+		r.fenced = k
+		c.fencedLocked(k)
+		c.mu.Unlock()
+		c.wakeRun()
+		return
 	case errors.As(err, &w) && repeatable(w) && !r.once:
 		r.notBefore = time.Now().Add(c.opts.backoff(r.tries, retryAfter(w)))
 		c.mu.Unlock()

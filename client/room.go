@@ -49,6 +49,7 @@ func (c *Client) Join(ctx context.Context, name string, since ...wire.Position) 
 func (c *Client) joining(name string, since *wire.Position, out *wire.Joined) *request {
 	var asked *wire.Position // by the last try
 	return &request{
+		joins: true,
 		frame: func() ([]byte, error) {
 			asked = since
 			if r := c.rooms[name]; r != nil && r.pos.Epoch != "" {
@@ -77,6 +78,7 @@ func (c *Client) joinedLocked(name string, j *wire.Joined, asked *wire.Position)
 		if !j.Recovered && (head.Epoch != r.pos.Epoch || head.Seq > r.pos.Seq) {
 			r.pos = head
 			c.emitLocked(Gap{name, head.Epoch, head.Seq}, r, head)
+			c.followLocked(name)
 		}
 		return
 	}
@@ -95,9 +97,17 @@ func (c *Client) enterLocked(name string, from wire.Position, recovered bool, cs
 	}
 	r.member = true
 	r.pos, r.read = from, from
+	c.followLocked(name)
 	r.line.restart(cseq + 1)
 	c.emitLocked(Joined{name, from.Epoch, from.Seq, recovered}, r, from)
 	c.pumpRoomNowLocked(r)
+}
+
+// followLocked notes that the current socket's order is the room's.
+func (c *Client) followLocked(name string) {
+	if c.conn != nil {
+		delete(c.conn.epochs, name)
+	}
 }
 
 // Leave leaves a room. It first waits until the sends before it are answered;
@@ -184,20 +194,25 @@ func notMember(name string) error {
 }
 
 // resumedLocked compares what the server says of the session's rooms with what
-// the client knows, and says in the stream what differs.
-func (c *Client) resumedLocked(rooms []wire.SessionRoom) {
+// the client knows, and says in the stream what differs. With m, the socket
+// before went on delivering while the answer was under way.
+func (c *Client) resumedLocked(rooms []wire.SessionRoom, m *move) {
 	in := make(map[string]bool, len(rooms))
 	for _, s := range rooms {
 		in[s.Room] = true
 		head := wire.Position{Epoch: s.Epoch, Seq: s.Seq}
 		r := c.rooms[s.Room]
+		if r == nil && m.hasLeft(&s) {
+			continue
+		}
 		if r == nil || !r.member { // the answer to a join was lost
 			c.enterLocked(s.Room, head, false, s.CSeq)
 			continue
 		}
-		if !s.Recovered {
+		if !s.Recovered && !m.hasPassed(r.pos, &s) {
 			r.pos = head
 			c.emitLocked(Gap{s.Room, s.Epoch, s.Seq}, r, head)
+			m.silence(s.Room)
 		}
 		r.line.countFrom(s.CSeq+1, false)
 	}

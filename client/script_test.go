@@ -45,6 +45,11 @@ func newScript(t testing.TB) *script {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return newScriptOn(t, ln)
+}
+
+func newScriptOn(t testing.TB, ln net.Listener) *script {
+	t.Helper()
 	s := &script{t: t, ln: ln, peers: make(chan *peer, 16)}
 	s.wg.Go(func() {
 		for {
@@ -89,7 +94,9 @@ func (s *script) upgrade(nc net.Conn) {
 		_, _ = nc.Write([]byte(raw))
 		return
 	}
-	p := &peer{t: s.t, nc: nc, frames: make(chan frame, 4096), closed: make(chan struct{})}
+	p := &peer{
+		t: s.t, nc: nc, frames: make(chan frame, 4096), closed: make(chan struct{}), late: make(chan *wire.RoomEvent, 4096),
+	}
 	ws, err := gws.NewUpgrader(p, &gws.ServerOption{SubProtocols: []string{"godwit.v1"}}).UpgradeFromConn(nc, br, r)
 	if err != nil {
 		return
@@ -115,6 +122,7 @@ type peer struct {
 	frames chan frame
 	closed chan struct{}
 	pong   atomic.Pointer[chan string]
+	late   chan *wire.RoomEvent // what deliver has to write
 }
 
 func (p *peer) OnPong(_ *gws.Conn, payload []byte) {
@@ -164,6 +172,32 @@ func (p *peer) want(method string) frame {
 	return frame{}
 }
 
+// sync returns when the client has handled all that was written before, and
+// what it wrote to that is here.
+func (p *peer) sync() {
+	p.t.Helper()
+	pong := make(chan string, 1)
+	p.pong.Store(&pong)
+	_ = p.ws.WritePing([]byte("sync"))
+	select {
+	case <-pong:
+	case <-p.closed:
+		p.t.Fatal("client closed, want a pong")
+	case <-time.After(patience):
+		p.t.Fatal("no pong")
+	}
+}
+
+// gone waits until the client has ended the socket, or has seen it end.
+func (p *peer) gone() {
+	p.t.Helper()
+	select {
+	case <-p.closed:
+	case <-time.After(patience):
+		p.t.Fatal("the client did not close")
+	}
+}
+
 // quiet fails when a request has come. Only good after something that would
 // have come later.
 func (p *peer) quiet() {
@@ -211,9 +245,9 @@ func (p *peer) cut() { _ = p.nc.Close() }
 func session(rooms ...wire.SessionRoom) wire.Session {
 	return wire.Session{
 		Session: "s1", Client: 7, User: "ann", Handle: "0011223344556677", Gen: 1, Node: "n1",
-		Limits: wire.Limits{FrameBytes: 65536, MessageBytes: 32768, Rooms: 256},
-		Timers: wire.Timers{PingMS: 20000, GraceMS: 30000},
-		Rooms:  rooms,
+		Limits:  wire.Limits{FrameBytes: 65536, MessageBytes: 32768, Rooms: 256},
+		Timers:  wire.Timers{PingMS: 20000, GraceMS: 30000},
+		Origins: []string{"*"}, Rooms: rooms,
 	}
 }
 

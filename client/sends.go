@@ -190,9 +190,11 @@ func (c *Client) pumpRoomLocked(r *room, now time.Time) (due time.Time) {
 		return time.Time{}
 	}
 	for _, s := range l.take(now) {
-		if !c.conn.call(sendFrame(s.body, s.cseq), func(res jsontext.Value, err error) { c.answeredSend(r, s, res, err) }) {
+		k, try := c.conn, s.try+1
+		if !k.call(sendFrame(s.body, s.cseq), func(res jsontext.Value, err error) { c.answeredSend(k, r, s, try, res, err) }) {
 			break
 		}
+		s.try = try
 		l.wrote(s)
 	}
 	if len(l.queue) > 0 && now.Before(l.notBefore) {
@@ -208,23 +210,31 @@ func (c *Client) pumpRoomNowLocked(r *room) {
 	}
 }
 
-// answeredSend takes the outcome of one try of s.
-func (c *Client) answeredSend(r *room, s *send, res jsontext.Value, err error) {
+// answeredSend takes the outcome of one try of s, on k.
+func (c *Client) answeredSend(k *conn, r *room, s *send, try int, res jsontext.Value, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	l := &r.line
-	l.back(s)
+	late := try != s.try
+	if !late {
+		l.back(s)
+	}
 	var w *wire.Error
 	switch {
 	case s.settled:
 	case err == nil:
 		var sent wire.Sent
+		l.late(s)
 		if err := json.Unmarshal(res, &sent); err != nil {
 			l.settle(s, fmt.Errorf("%w: read the answer: %w", ErrUnsettled, err))
 			break
 		}
 		l.accept(s, sent)
+	case late:
 	case errors.As(err, &w):
+		if w.Reason() == wire.Moved {
+			c.fencedLocked(k)
+		}
 		c.refusedSendLocked(l, s, w)
 	default: // the socket ended first
 		s.open = true
@@ -250,7 +260,7 @@ func (c *Client) refusedSendLocked(l *line, s *send, w *wire.Error) {
 	case wire.RateLimited:
 		l.slow()
 		c.pauseLocked(l, now, retryAfter(w))
-	case wire.Moved: // this socket's end is near; another repeats it
+	case wire.Moved: // another socket repeats it
 		c.pauseLocked(l, now, c.opts.MaxBackoff)
 	case wire.NotMember:
 		l.refuse(s, s.failure(w))

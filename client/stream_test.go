@@ -32,7 +32,7 @@ func TestPositions_AreTheLastEventReceivedNotTheAnswerOfASend(t *testing.T) {
 	f := p.want("resume")
 	want := wire.Resume{Session: "s1", Secret: "secret1", Positions: map[string]wire.Position{
 		"r": {Epoch: "e1", Seq: 6, TS: 1006}, "quiet": {Epoch: "e1", Seq: 8},
-	}}
+	}, Caps: []string{"redirect"}}
 	if got := param[wire.Resume](t, f); !reflect.DeepEqual(got, want) {
 		t.Errorf("resume is %+v, want %+v", got, want)
 	}

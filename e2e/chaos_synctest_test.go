@@ -30,9 +30,40 @@ func TestChaos(t *testing.T) {
 	}
 }
 
-func chaos(t *testing.T, rng *rand.Rand, wipes bool) {
+// TestChaos_ARolloutThatNobodyNotices ends every node in turn, twice, while a
+// crowd talks and nothing else happens.
+func TestChaos_ARolloutThatNobodyNotices(t *testing.T) {
+	for i := range *runs {
+		_, seed := choices(t)
+		seed += uint64(i)
+		t.Run(fmt.Sprintf("seed=%d", seed), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f, c := bubble(t, rand.New(rand.NewPCG(seed, 0)))
+				c.hear(20)
+				for i := range 2 * len(f.Nodes) {
+					n := i % len(f.Nodes)
+					if err := f.Nodes[n].Core.Drain(t.Context()); err != nil {
+						t.Errorf("n%d: %v", n+1, err)
+					}
+					f.Nodes[n].Cut()
+					f.Restart(n)
+					c.hear(20)
+				}
+				moved, dropped := c.moved.Load(), c.dropped.Load()
+				if r := c.settle(catchUp); dropped != 0 || r.Excused != 0 || moved < int64(len(c.people)) {
+					t.Errorf("%d sessions moved, %d sockets lost, %d breaks told; want all to be moved, and nothing else", moved, dropped, r.Excused)
+				}
+			})
+		})
+	}
+}
+
+// bubble is a fleet in virtual time, and a crowd that talks in it.
+func bubble(t *testing.T, rng *rand.Rand) (*trial.Fleet, *crowd) {
 	const nodes = 3
-	f := trial.Start(trial.Options{Nodes: nodes, Bubble: true})
+	f := trial.Start(trial.Options{Nodes: nodes, Bubble: true, Change: func(s *trial.Settings) {
+		s.Server.DrainBudget = 10 * time.Second
+	}})
 	t.Cleanup(f.Close)
 	rdb := redis.NewClient(&redis.Options{Addr: "127.0.0.1:6379", Protocol: 2, Dialer: func(context.Context, string, string) (net.Conn, error) {
 		ours, theirs := pipe.New()
@@ -40,7 +71,7 @@ func chaos(t *testing.T, rng *rand.Rand, wipes bool) {
 		return ours, nil
 	}})
 	t.Cleanup(func() { rdb.Close() })
-	c := gather(t, stage{
+	return f, gather(t, stage{
 		urls: func(first int) []string {
 			all := f.URLs()
 			first %= len(all)
@@ -50,13 +81,17 @@ func chaos(t *testing.T, rng *rand.Rand, wipes bool) {
 		dial:  f.Dial,
 		redis: rdb,
 	}, fewPeople, rng)
+}
 
+func chaos(t *testing.T, rng *rand.Rand, wipes bool) {
+	f, c := bubble(t, rng)
+	nodes := len(f.Nodes)
 	for range 12 {
 		time.Sleep(time.Duration(rng.Int64N(int64(3 * time.Second))))
 		victim := rng.IntN(nodes)
 		n := f.Nodes[victim]
 		span := time.Duration(rng.Int64N(int64(4 * time.Second)))
-		what := rng.IntN(6)
+		what := rng.IntN(8)
 		t.Logf("%s: fault %d at n%d, for %s", time.Now().Format("05.000"), what, victim+1, span)
 		switch what {
 		case 0: // a crash
@@ -80,6 +115,14 @@ func chaos(t *testing.T, rng *rand.Rand, wipes bool) {
 		case 5:
 			if wipes {
 				f.Redis.FlushAll()
+			}
+		case 6: // a deploy of one node
+			_ = n.Core.Drain(t.Context()) // who is left resumes
+			n.Cut()
+			f.Restart(victim)
+		case 7: // everybody wants to be elsewhere, while the next fault comes
+			for _, p := range c.people {
+				c.asking.Go(func() { _ = p.client.RequestRedirect(c.talking, "") }) // or does not get it
 			}
 		}
 	}

@@ -39,9 +39,11 @@ type crowd struct {
 	talking  context.Context
 	stop     context.CancelFunc
 	speakers sync.WaitGroup
+	asking   sync.WaitGroup // for a redirect
 	answered atomic.Int64
 	lost     atomic.Int64 // sessions
 	dropped  atomic.Int64 // sockets
+	moved    atomic.Int64 // sessions, from node to node
 }
 
 // size of a crowd.
@@ -83,6 +85,7 @@ func gather(t *testing.T, at stage, s size, rng *rand.Rand) *crowd {
 	t.Cleanup(func() {
 		c.stop()
 		c.speakers.Wait()
+		c.asking.Wait()
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		defer cancel()
 		var closing sync.WaitGroup
@@ -116,6 +119,8 @@ func gather(t *testing.T, at stage, s size, rng *rand.Rand) *crowd {
 					p.ledger.Known(s.Session.User, s.Session.Client)
 				case client.Disconnected:
 					c.dropped.Add(1)
+				case client.Redirected:
+					c.moved.Add(1)
 				}
 			},
 		})
@@ -317,8 +322,8 @@ func (c *crowd) settle(catchUp time.Duration) ledger.Report {
 		p.mu.Unlock()
 	}
 	r := ledger.Check(all, logs)
-	c.t.Logf("%d messages, %d answered, %d events seen, %d breaks told; %d sockets and %d sessions lost",
-		r.Messages, r.Answered, r.Seen, r.Excused, c.dropped.Load(), c.lost.Load())
+	c.t.Logf("%d messages, %d answered, %d events seen, %d breaks told; %d sessions moved; %d sockets and %d sessions lost",
+		r.Messages, r.Answered, r.Seen, r.Excused, c.moved.Load(), c.dropped.Load(), c.lost.Load())
 	if err := r.Err(); err != nil {
 		c.t.Error(err)
 	}

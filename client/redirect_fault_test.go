@@ -1,0 +1,432 @@
+package client_test
+
+import (
+	"context"
+	"errors"
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	"godwit/client"
+	"godwit/wire"
+)
+
+func TestRedirect_AHandoverThatIsRefusedChangesNothing(t *testing.T) {
+	for _, reason := range []wire.Reason{
+		wire.BadToken, wire.WrongAudience, wire.Expired, wire.Used, wire.Cancelled, wire.NoSession, wire.GenMismatch,
+		wire.Capacity, wire.Unavailable, wire.RateLimited, "of a later version",
+	} {
+		t.Run(string(reason), func(t *testing.T) {
+			x := cross(t)
+			x.p.refuse(x.ask, wire.Errorf(reason, "no"))
+			x.p.close(wire.CloseMoved)
+			x.p.gone()
+			x.old.wantRefusal("o1", string(reason))
+			x.stays(5)
+		})
+	}
+	for name, end := range map[string]func(p *peer, f frame){
+		"standard error":  func(p *peer, f frame) { p.refuse(f, wire.ErrMethod("handover")) },
+		"closed":          func(p *peer, _ frame) { p.close(wire.CloseMoved) },
+		"closed for good": func(p *peer, _ frame) { p.close(wire.CloseSignedOut) },
+		"cut":             func(p *peer, _ frame) { p.cut() },
+		"an earlier gen":  func(p *peer, f frame) { p.answer(f, handed(0, at(4, 0))) },
+		"another session": func(p *peer, f frame) {
+			s := handed(2, at(4, 0))
+			s.Session = "s2"
+			p.answer(f, s)
+		},
+		"no session object": func(p *peer, f frame) { p.answer(f, "?") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			x := cross(t)
+			end(x.p, x.ask)
+			x.p.gone()
+			x.old.wantRefusal("o1", "closed")
+			x.stays(5)
+		})
+	}
+}
+
+func TestRedirect_ANodeThatCannotBeDialledChangesNothing(t *testing.T) {
+	for name, raw := range map[string]string{"no node there": "", "no websocket there": "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"} {
+		t.Run(name, func(t *testing.T) {
+			x := cross(t)
+			x.p.refuse(x.ask, wire.Errorf(wire.Capacity, "full"))
+			x.old.wantRefusal("o1", "capacity")
+			url := "ws://127.0.0.1:1/v1/ws"
+			if raw != "" {
+				x.to.refuse = []string{raw}
+				url = x.to.url()
+			}
+			x.old.offerAt("o2", url)
+			x.old.wantRefusal("o2", "dial")
+			x.stays(5)
+			x.offer("o3") // the next offer is as good as the first
+			x.over(at(6, 1))
+			x.p.want("handover.done")
+		})
+	}
+}
+
+func TestRedirect_AtABalancerTheClientDialsAgainAFewTimes(t *testing.T) {
+	x := cross(t)
+	const busy = "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n"
+	x.to.mu.Lock()
+	x.to.refuse = []string{busy, busy}
+	x.to.mu.Unlock()
+	x.p.refuse(x.ask, wire.Errorf(wire.SameNode, "it is me"))
+	x.p = x.to.accept()
+	x.ask = x.p.want("handover")
+	x.old.event("r", 5) // meanwhile
+	nextSeq(t, x.c, 5)
+	x.p.refuse(x.ask, wire.Errorf(wire.SameNode, "it is me"))
+	x.p = x.to.accept()
+	x.ask = x.p.want("handover")
+	if pos := param[wire.Handover](t, x.ask).Positions["r"]; pos.Seq != 5 {
+		t.Errorf("position is %+v, want that of the last try, 5", pos)
+	}
+	x.over(at(5, 0))
+	x.p.want("handover.done")
+
+	// It gives up in the end.
+	x.old.close(wire.CloseMoved)
+	x.old = x.p
+	x.offer("o2")
+	for n := 1; ; n++ {
+		x.p.refuse(x.ask, wire.Errorf(wire.SameNode, "it is me"))
+		select {
+		case x.p = <-x.to.peers:
+			x.ask = x.p.want("handover")
+			continue
+		case f := <-x.old.frames:
+			if got := param[wire.RedirectRefuse](t, f); f.Method != "redirect.refuse" || got.Reason != "same_node" {
+				t.Errorf("client said %s %s, want same_node", f.Method, f.Params)
+			}
+			if n < 3 || n > 10 {
+				t.Errorf("gave up after %d dials, want a few", n)
+			}
+		case <-time.After(patience):
+			t.Fatal("still trying")
+		}
+		break
+	}
+}
+
+func TestRedirect_ATokenIsNotShownToAForeignOrigin(t *testing.T) {
+	s, to := newScript(t), newScript(t)
+	res := async(func() (*client.Client, error) { return client.Dial(t.Context(), options(s)) })
+	old := s.accept()
+	h := hello()
+	h.Origins = []string{"wss://*.example.org"}
+	old.answer(old.want("hello"), h)
+	c, err := res(t)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Close(context.Background()) })
+	old.offer("o1", to)
+	old.wantRefusal("o1", "url")
+	select {
+	case <-to.peers:
+		t.Error("the foreign origin was dialled")
+	default:
+	}
+	// Its own origin is none, and the path does not matter.
+	old.offerAt("o2", strings.Replace(s.url(), "/v1/ws", "/elsewhere", 1))
+	p := s.accept()
+	x := &crossing{T: t, s: s, to: s, c: c, old: old, p: p, ask: p.want("handover")}
+	x.over()
+	p.want("handover.done")
+	old.close(wire.CloseMoved)
+	old.gone()
+	closed := async(func() (any, error) { return nil, c.Close(t.Context()) })
+	p.answer(p.want("bye"), wire.Empty{})
+	p.close(wire.CloseBye)
+	_, _ = closed(t)
+}
+
+func TestRedirectCancel_BeforeTheAnswerEndsTheAttempt(t *testing.T) {
+	x := cross(t)
+	x.old.notice("redirect.cancel", wire.RedirectCancel{ID: "another"})
+	x.old.sync()
+	x.p.sync() // it goes on
+	x.old.notice("redirect.cancel", wire.RedirectCancel{ID: "o1"})
+	x.p.gone()
+	x.stays(5) // and the client has not refused what is withdrawn
+	x.offer("o2")
+	x.over(at(6, 1))
+	x.p.want("handover.done")
+}
+
+func TestRedirectCancel_AfterTheAnswerIsTooLate(t *testing.T) {
+	x := cross(t)
+	x.over(at(4, 0))
+	x.p.want("handover.done")
+	x.old.notice("redirect.cancel", wire.RedirectCancel{ID: "o1"})
+	x.old.sync()
+	x.p.event("r", 5)
+	nextSeq(t, x.c, 5)
+	wantState[client.Redirected](x)
+}
+
+func TestRedirect_TheOldSocketEndsBeforeTheAnswer(t *testing.T) {
+	for name, end := range map[string]func(old *peer){
+		"cut":   func(old *peer) { old.cut() },
+		"moved": func(old *peer) { old.close(wire.CloseMoved) },
+		"bye": func(old *peer) {
+			old.notice("bye", wire.Bye{Reason: "drain", RetryAfterMS: 1})
+			old.close(wire.CloseRestart)
+		},
+	} {
+		t.Run(name+", and it comes", func(t *testing.T) {
+			x := cross(t)
+			a := send(t, x.c, "a")
+			x.old.wantSend(1, "a")
+			end(x.old)
+			x.old.gone()
+			x.p.sync()
+			x.over(at(5, 1))
+			x.p.answer(x.p.wantSend(1, "a"), wire.Sent{Seq: 5, Dup: true})
+			wantSent(t, a, wire.Sent{Seq: 5, Dup: true})
+			x.p.want("handover.done")
+			x.p.event("r", 6)
+			nextSeq(t, x.c, 6) // no Resumed
+			wantState[client.Redirected](x)
+			select {
+			case <-x.s.peers:
+				t.Error("the client has dialled for a resume, too")
+			default:
+			}
+		})
+		t.Run(name+", and it does not come", func(t *testing.T) {
+			x := cross(t)
+			a := send(t, x.c, "a")
+			x.old.wantSend(1, "a")
+			end(x.old)
+			x.old.gone()
+			x.p.cut()
+			p := x.s.accept()
+			f := p.want("resume")
+			if pos := param[wire.Resume](t, f).Positions["r"]; pos.Seq != 4 {
+				t.Errorf("resume from %+v, want 4", pos)
+			}
+			p.answer(f, resumed(at(5, 1)))
+			p.answer(p.wantSend(1, "a"), wire.Sent{Seq: 5, Dup: true})
+			wantSent(t, a, wire.Sent{Seq: 5, Dup: true})
+			wantResumed(t, x.c)
+			wantState[client.Disconnected](x)
+			wantState[client.Connected](x)
+		})
+		t.Run(name+", and it is a refusal that asks for another dial", func(t *testing.T) {
+			x := cross(t)
+			end(x.old)
+			x.old.gone()
+			x.p.sync()
+			x.p.refuse(x.ask, wire.Errorf(wire.SameNode, "it is me"))
+			p := x.s.accept()
+			p.answer(p.want("resume"), resumed(at(4, 0)))
+			wantResumed(t, x.c)
+		})
+	}
+}
+
+func TestRedirect_AByeIsHeededWhenTheHandoverFails(t *testing.T) {
+	x := cross(t)
+	const asked = 80 * time.Millisecond
+	x.old.notice("bye", wire.Bye{Reason: "drain", RetryAfterMS: asked.Milliseconds()})
+	x.old.close(wire.CloseRestart)
+	x.old.gone()
+	x.p.refuse(x.ask, wire.Errorf(wire.Capacity, "full"))
+	if d := wantState[client.Disconnected](x); d.Code != wire.CloseRestart || d.RetryIn < asked {
+		t.Errorf("state %+v, want 1012 and a wait of %v at least", d, asked)
+	}
+	x.s.accept().want("resume")
+}
+
+func TestRedirect_AnEndOfTheSessionEndsTheHandover(t *testing.T) {
+	x := cross(t)
+	x.old.close(wire.CloseSignedOut)
+	x.p.gone()
+	var ce *client.CloseError
+	if d := wantState[client.Disconnected](x); !d.Final || !errors.As(d.Err, &ce) || ce.Code != wire.CloseSignedOut {
+		t.Errorf("state %+v, want the final 4403", d)
+	}
+	x = cross(t)
+	x.old.close(wire.CloseSessionGone)
+	x.p.gone()
+	x.s.accept().want("hello")
+}
+
+func TestRedirect_WhileItIsDialledALostSocketIsResumedAtOnce(t *testing.T) {
+	var dialled int
+	dialling, stopped := make(chan struct{}), make(chan struct{})
+	x := cross(t, func(o *client.Options) {
+		o.Dial = func(ctx context.Context, network, addr string) (net.Conn, error) {
+			if dialled++; dialled == 3 { // hello, o1, o2
+				close(dialling)
+				<-ctx.Done()
+				close(stopped)
+				return nil, ctx.Err()
+			}
+			return new(net.Dialer).DialContext(ctx, network, addr)
+		}
+	})
+	x.p.refuse(x.ask, wire.Errorf(wire.Capacity, "full"))
+	x.old.wantRefusal("o1", "capacity")
+	x.old.offer("o2", x.to)
+	<-dialling
+	x.old.cut()
+	p := x.s.accept()
+	select {
+	case <-stopped: // never two at once
+	default:
+		t.Error("the client resumes while it dials for the offer")
+	}
+	// An offer that comes with the answer is as good as any.
+	p.answer(p.want("resume"), resumed(at(4, 0)))
+	p.offer("o3", x.to)
+	x.p = x.to.accept()
+	x.ask = x.p.want("handover")
+	wantResumed(t, x.c)
+	x.over(at(4, 0))
+	x.p.want("handover.done")
+	x.p.event("r", 5)
+	nextSeq(t, x.c, 5)
+}
+
+func TestRedirect_TheNewSocketEndsAfterTheAnswer(t *testing.T) {
+	x := cross(t)
+	a := send(t, x.c, "a")
+	x.old.wantSend(1, "a")
+	x.over(at(4, 0))
+	x.p.wantSend(1, "a")
+	x.old.event("r", 5)
+	nextSeq(t, x.c, 5)
+	x.p.cut()
+	x.old.gone() // before the session has another socket
+	p := x.s.accept()
+	f := p.want("resume")
+	if pos := param[wire.Resume](t, f).Positions["r"]; pos.Seq != 5 {
+		t.Errorf("resume from %+v, want 5, by the old socket", pos)
+	}
+	s := resumed(at(6, 1))
+	s.Gen = 3
+	p.answer(f, s)
+	p.answer(p.wantSend(1, "a"), wire.Sent{Seq: 6, Dup: true})
+	wantSent(t, a, wire.Sent{Seq: 6, Dup: true})
+	wantResumed(t, x.c)
+	wantState[client.Redirected](x)
+	wantState[client.Disconnected](x)
+	wantState[client.Connected](x)
+}
+
+func TestRedirect_OneAtATime(t *testing.T) {
+	x := cross(t)
+	other, last := newScript(t), newScript(t)
+	x.old.offer("o1", x.to) // said twice
+	x.old.offer("o2", other)
+	x.old.wantRefusal("o2", "busy")
+	x.over(at(4, 0))
+	x.p.want("handover.done")
+	// While the old socket is there the next offer waits, and a later one takes
+	// its place; a cancelled one is none.
+	x.p.offer("o3", other)
+	x.p.offer("o4", other)
+	x.p.notice("redirect.cancel", wire.RedirectCancel{ID: "o4"})
+	x.p.offer("o5", other)
+	x.p.offer("o6", last)
+	x.old.offer("o7", other) // has no say any more
+	x.p.sync()
+	x.old.sync()
+	x.p.quiet()
+	x.old.quiet()
+	x.old.close(wire.CloseMoved)
+	p := last.accept()
+	if h := param[wire.Handover](t, p.want("handover")); h.ID != "o6" {
+		t.Errorf("handover of %s, want o6", h.ID)
+	}
+	select {
+	case <-other.peers:
+		t.Error("an offer was followed that another had replaced")
+	default:
+	}
+}
+
+func TestMoved_WithNoHandoverToComeTheClientResumes(t *testing.T) {
+	moved := wire.Errorf(wire.Moved, "moved")
+	t.Run("a send", func(t *testing.T) {
+		x := cross(t)
+		x.p.cut() // the answer is lost
+		x.old.wantRefusal("o1", "closed")
+		a := send(t, x.c, "a")
+		x.old.refuse(x.old.wantSend(1, "a"), moved)
+		x.old.gone()
+		p := x.s.accept()
+		p.answer(p.want("resume"), resumed(at(4, 0)))
+		p.answer(p.wantSend(1, "a"), wire.Sent{Seq: 5})
+		wantSent(t, a, wire.Sent{Seq: 5})
+	})
+	t.Run("the refusal", func(t *testing.T) {
+		x := cross(t)
+		x.p.cut()
+		x.old.refuse(x.old.want("redirect.refuse"), moved)
+		x.old.gone()
+		x.s.accept().want("resume")
+	})
+	t.Run("while the answer is awaited", func(t *testing.T) {
+		x := cross(t)
+		a := send(t, x.c, "a")
+		x.old.refuse(x.old.wantSend(1, "a"), moved)
+		x.old.sync() // it stays
+		x.old.event("r", 5)
+		nextSeq(t, x.c, 5)
+		x.p.cut()
+		x.old.gone()
+		p := x.s.accept()
+		p.answer(p.want("resume"), resumed(at(5, 0)))
+		p.answer(p.wantSend(1, "a"), wire.Sent{Seq: 6})
+		wantSent(t, a, wire.Sent{Seq: 6})
+	})
+}
+
+func TestGen_NeverGoesBack(t *testing.T) {
+	x := cross(t)
+	x.over(at(4, 0))
+	x.old.close(wire.CloseMoved)
+	x.p.cut()
+	p := x.s.accept()
+	s := resumed(at(4, 0))
+	s.Gen = 1 // the session is at 2
+	p.answer(p.want("resume"), s)
+	p.gone()
+	p = x.s.accept()
+	s.Gen = 3
+	p.answer(p.want("resume"), s)
+	wantResumed(t, x.c)
+	if gen := x.c.Session().Gen; gen != 3 {
+		t.Errorf("gen is %d, want 3", gen)
+	}
+}
+
+func TestClose_SaysByeWhereTheSessionIs(t *testing.T) {
+	x := cross(t)
+	closed := async(func() (any, error) { return nil, x.c.Close(t.Context()) })
+	over, cancel := context.WithCancel(t.Context())
+	cancel()
+	for { // until Close has begun
+		if _, err := x.c.Join(over, "r"); errors.Is(err, client.ErrClosed) {
+			break
+		}
+	}
+	x.over(at(4, 0))
+	x.p.want("handover.done")
+	x.p.answer(x.p.want("bye"), wire.Empty{})
+	x.p.close(wire.CloseBye)
+	if _, err := closed(t); err != nil {
+		t.Errorf("close: %v", err)
+	}
+	x.old.gone()
+	x.old.quiet()
+}
