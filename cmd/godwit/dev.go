@@ -79,26 +79,14 @@ type proc struct {
 }
 
 func (f *fleet) run(ctx context.Context, nodes int) (err error) {
-	server, err := exec.LookPath("redis-server")
-	if err != nil {
-		return usage{errors.New("redis-server is not installed; type: sudo apt-get install redis-server")}
-	}
 	dir, err := os.MkdirTemp("", "godwit-dev-")
 	if err != nil {
 		return fmt.Errorf("make a directory for redis: %w", err)
 	}
 	defer os.RemoveAll(dir)
 	defer f.stop()
-	port, err := freePort("127.0.0.1", 0)
+	redis, redisURL, err := f.redis(ctx, dir)
 	if err != nil {
-		return err
-	}
-	redis, err := f.start("redis", nil, server, "--bind", "127.0.0.1", "--port", strconv.Itoa(port),
-		"--save", "", "--appendonly", "no", "--dir", dir)
-	if err != nil {
-		return err
-	}
-	if err := answers(ctx, port, redis); err != nil {
 		return err
 	}
 	self, err := os.Executable()
@@ -117,7 +105,7 @@ func (f *fleet) run(ctx context.Context, nodes int) (err error) {
 	for i := range nodes {
 		mark := "n" + strconv.Itoa(i+1)
 		env := append(append([]string(nil), f.env...),
-			"GODWIT_REDIS_URL=redis://127.0.0.1:"+strconv.Itoa(port), "GODWIT_NODE_ID="+mark,
+			"GODWIT_REDIS_URL="+redisURL, "GODWIT_NODE_ID="+mark,
 			"GODWIT_LISTEN="+listen[i], "GODWIT_ADMIN_LISTEN="+nthAddr(cmp.Or(vars["GODWIT_ADMIN_LISTEN"], devAdmin), i))
 		env = append(env, redirectable(vars, listen, i)...)
 		if dev {
@@ -152,6 +140,25 @@ func (f *fleet) run(ctx context.Context, nodes int) (err error) {
 	case <-redis.done:
 		return errors.New("redis-server ended")
 	}
+}
+
+// redis starts a redis-server that keeps its files in dir, and waits until it
+// answers.
+func (f *fleet) redis(ctx context.Context, dir string) (p *proc, url string, err error) {
+	server, err := exec.LookPath("redis-server")
+	if err != nil {
+		return nil, "", usage{errors.New("redis-server is not installed; type: sudo apt-get install redis-server")}
+	}
+	port, err := freePort("127.0.0.1", 0)
+	if err != nil {
+		return nil, "", err
+	}
+	p, err = f.start("redis", nil, server, "--bind", "127.0.0.1", "--port", strconv.Itoa(port),
+		"--save", "", "--appendonly", "no", "--dir", dir)
+	if err != nil {
+		return nil, "", err
+	}
+	return p, "redis://127.0.0.1:" + strconv.Itoa(port), answers(ctx, port, p)
 }
 
 // answers waits until a process of ours accepts connections.

@@ -24,4 +24,7 @@
 // Inside a span there is no excuse. Between the last event of a span and the
 // start of the next lies what a reset, a gap (recovered:false) or a lost
 // session excuses, and nothing more.
+//
+// [Check] wants the whole of a talk. A [Tape] does the same for one room while
+// it is talked in, for a talk that is too long to be kept.
 package ledger

@@ -10,9 +10,11 @@ import (
 )
 
 // Message is the data of every message that a ledger's owner sends. ID is
-// unique in the run, so that one message can be told from its double.
+// unique in the run, so that one message can be told from its double. At is
+// when it was sent, by the clock of who wants to know how long it took.
 type Message struct {
 	ID  string `json:"id"`
+	At  int64  `json:"at,omitempty"`
 	Pad string `json:"pad,omitempty"`
 }
 

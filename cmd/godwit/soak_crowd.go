@@ -1,0 +1,267 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"godwit/e2e/ledger"
+)
+
+const (
+	soakAtOnce  = 32 // logins, and other calls of many clients
+	soakCall    = 30 * time.Second
+	soakCatchUp = 30 * time.Second
+	soakBye     = 10 * time.Second // and soakByeEach for every client
+	soakByeEach = 5 * time.Millisecond
+	// soakUnseen is how much of a room's talk some member may have to see yet
+	// before the room waits for it, in time and at least in entries.
+	soakUnseen        = 2 * time.Minute
+	soakUnseenEntries = 4096
+	soakPad           = 200 // bytes of padding of a message, at most
+	soakFlaws         = 20  // that are described
+)
+
+// crowd is the clients of a soak: they talk in rooms until they are told to
+// stop, and each room's tape holds the fleet to its promises meanwhile.
+type crowd struct {
+	o       soakOptions
+	secret  string
+	began   time.Time
+	rooms   []string
+	tapes   []*ledger.Tape
+	people  []*person
+	entered chan struct{} // a token for each place that somebody has got; cap is their number
+
+	talking  context.Context // ends the talk
+	hush     context.CancelFunc
+	sending  context.Context // ends what is sent
+	giveUp   context.CancelFunc
+	reading  context.Context // ends the readers
+	mute     context.CancelFunc
+	speakers sync.WaitGroup
+	readers  sync.WaitGroup
+
+	handed, resumed, lost     atomic.Int64 // sessions
+	resets, unrecovered, held atomic.Int64
+
+	latency, usual     spread // from send to receive; the quiet around any moment
+	pauses, pausesLive spread // of who has moved: any event, a live one
+
+	mu sync.Mutex
+	// guarded by mu
+	move  *exodus
+	flaws []string
+}
+
+// exodus is the clients of a node that goes away, until they are elsewhere.
+type exodus struct {
+	away map[*person]bool // guarded by crowd.mu
+	done chan struct{}    // closed when nobody is away
+}
+
+func newCrowd(o soakOptions, run, secret string) *crowd {
+	c := &crowd{o: o, secret: secret, began: time.Now()}
+	c.talking, c.hush = context.WithCancel(context.Background())
+	c.sending, c.giveUp = context.WithCancel(context.Background())
+	c.reading, c.mute = context.WithCancel(context.Background())
+	unseen := max(soakUnseenEntries, min(int(o.rate/float64(o.rooms)*soakUnseen.Seconds()), 1<<20))
+	for i := range o.rooms {
+		c.rooms = append(c.rooms, run+"/"+strconv.Itoa(i+1))
+		c.tapes = append(c.tapes, ledger.NewTape(c.rooms[i], unseen))
+	}
+	places := 0
+	for i := range o.clients {
+		p := &person{crowd: c, who: "c" + strconv.Itoa(i+1), user: run + "-c" + strconv.Itoa(i+1), seats: map[string]*seat{}}
+		p.take(i % o.rooms)
+		if i%4 == 0 && o.rooms > 1 { // some have more than one room to carry over
+			p.take((i + 1) % o.rooms)
+		}
+		places += len(p.home)
+		c.people = append(c.people, p)
+	}
+	c.entered = make(chan struct{}, places)
+	return c
+}
+
+// enter logs everybody in and waits until each has heard that it has joined.
+func (c *crowd) enter(ctx context.Context, urls func(nth int) []string) error {
+	g, first := errgroup.WithContext(ctx) // ends with the first that fails
+	g.SetLimit(soakAtOnce)
+	for i, p := range c.people {
+		g.Go(func() error {
+			if err := p.login(first, urls(i)); err != nil {
+				return fmt.Errorf("%s: %w", p.who, err)
+			}
+			return nil
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	late := time.NewTimer(soakCall)
+	defer late.Stop()
+	for range cap(c.entered) {
+		select {
+		case <-c.entered:
+		case <-late.C:
+			return errors.New("somebody has joined, and its client does not tell")
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+	return nil
+}
+
+// talk lets everybody speak, each with choices of its own.
+func (c *crowd) talk(rng *rand.Rand) {
+	pause := time.Duration(float64(c.o.clients) / c.o.rate * float64(time.Second))
+	for i, p := range c.people {
+		own := rand.New(rand.NewPCG(rng.Uint64(), uint64(i)))
+		c.speakers.Go(func() { p.speak(pause, own) })
+	}
+}
+
+// leaving begins to watch for those who are at a node to be elsewhere.
+func (c *crowd) leaving(node string) (*exodus, int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	m := &exodus{away: map[*person]bool{}, done: make(chan struct{})}
+	for _, p := range c.people {
+		if p.at() == node {
+			m.away[p] = true
+		}
+	}
+	n := len(m.away)
+	if n == 0 {
+		close(m.done)
+	}
+	c.move = m
+	return m, n
+}
+
+// arrived notes that somebody is attached, here or there.
+func (c *crowd) arrived(p *person) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if m := c.move; m != nil && m.away[p] {
+		delete(m.away, p)
+		if len(m.away) == 0 {
+			close(m.done)
+		}
+	}
+}
+
+// settled waits until nobody of an exodus is away; a flaw says who still is.
+func (c *crowd) settled(ctx context.Context, m *exodus, within time.Duration) error {
+	late := time.NewTimer(within)
+	defer late.Stop()
+	select {
+	case <-m.done:
+		return nil
+	case <-late.C:
+	case <-ctx.Done():
+		return nil
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for p := range m.away {
+		return fmt.Errorf("%d clients are not back after %s, %s among them", len(m.away), within, p.who)
+	}
+	return nil
+}
+
+// flaw notes what must not be and has no count of its own.
+func (c *crowd) flaw(format string, args ...any) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.flaws) < soakFlaws {
+		c.flaws = append(c.flaws, fmt.Sprintf(format, args...))
+	}
+}
+
+// end ends the talk and is what the tapes have found. With all, it first waits
+// until every message has its answer and everybody has seen everything, or has
+// had the time to; the end of ctx ends that, and nothing is held against who is
+// still on the way.
+func (c *crowd) end(ctx context.Context, all bool) ledger.Tally {
+	c.hush()
+	if all {
+		late, cancel := context.WithTimeout(ctx, soakCall)
+		stop := context.AfterFunc(late, c.giveUp)
+		c.speakers.Wait()
+		stop()
+		cancel()
+		c.catchUp(ctx)
+	}
+	c.giveUp()
+	c.speakers.Wait()
+	all = all && ctx.Err() == nil
+	var sum ledger.Tally
+	for _, t := range c.tapes {
+		sum = sum.Add(t.Finish(all))
+	}
+	return sum
+}
+
+// catchUp asks how far each room's log goes, and waits until its members have
+// seen all of it or the time is over.
+func (c *crowd) catchUp(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, soakCatchUp)
+	defer cancel()
+	members := make([][]*person, len(c.rooms))
+	for _, p := range c.people {
+		for _, room := range p.home {
+			members[room] = append(members[room], p)
+		}
+	}
+	var g errgroup.Group
+	g.SetLimit(soakAtOnce)
+	for i, t := range c.tapes {
+		g.Go(func() error {
+			info, err := members[i][0].client.Info(ctx, c.rooms[i])
+			switch {
+			case ctx.Err() != nil:
+				return nil
+			case err != nil:
+				c.flaw("%s: %v", members[i][0].who, err)
+			case !info.More && len(info.Members) != len(members[i]):
+				c.flaw("room %s has %d members, and there should be %d", c.rooms[i], len(info.Members), len(members[i]))
+			}
+			t.Head(info.Epoch, info.Seq)
+			_ = t.CaughtUp(ctx) // who is late by then is found by Finish
+			return nil
+		})
+	}
+	_ = g.Wait() // none fails
+}
+
+// close ends the sessions, as far as somebody is there to be told, and then
+// everything of the crowd.
+func (c *crowd) close() {
+	c.hush()
+	c.giveUp()
+	c.speakers.Wait()
+	ctx, cancel := context.WithTimeout(context.Background(), soakBye+time.Duration(len(c.people))*soakByeEach)
+	defer cancel()
+	var g errgroup.Group
+	g.SetLimit(2 * soakAtOnce)
+	for _, p := range c.people {
+		if p.client != nil {
+			g.Go(func() error {
+				_ = p.client.Close(ctx) // its node may be gone
+				return nil
+			})
+		}
+	}
+	_ = g.Wait() // none fails
+	c.mute()
+	c.readers.Wait()
+}

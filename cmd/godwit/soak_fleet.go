@@ -1,0 +1,289 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+)
+
+const (
+	soakHost  = "127.0.0.1"
+	soakReady = 30 * time.Second // a node that is not ready by then will not be
+	soakLook  = 20 * time.Millisecond
+	// soakLate is how long after its budget a draining node may exit before
+	// that is a flaw: stopping what is left, on a busy machine.
+	soakLate  = 5 * time.Second
+	soakTries = 3  // to start a process
+	soakTail  = 40 // lines of the processes that are kept
+)
+
+// tail keeps the last lines of what is written to it, and passes all on.
+type tail struct {
+	mu   sync.Mutex
+	last []string  // guarded by mu
+	all  io.Writer // guarded by mu: nil is nobody
+}
+
+// Write takes one line, as lines writes them.
+func (t *tail) Write(line []byte) (int, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if len(t.last) == soakTail {
+		t.last = slices.Delete(t.last, 0, 1)
+	}
+	t.last = append(t.last, string(line))
+	if t.all == nil {
+		return len(line), nil
+	}
+	return t.all.Write(line)
+}
+
+func (t *tail) String() string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return strings.Join(t.last, "")
+}
+
+// soakFleet is what a soak runs: nodes, and a redis-server if none was named.
+type soakFleet struct {
+	*fleet
+	said  *tail
+	dir   string
+	redis *proc    // nil: somebody else's
+	vars  []string // of every node
+	seed  uint64
+	nodes []*soakNode
+}
+
+// soakNode is one node, which has several lives at one address.
+type soakNode struct {
+	name  string // for eyes
+	id    string // the node's own, unique on its Redis
+	url   string
+	admin string
+	vars  []string
+	life  int
+	proc  *proc
+}
+
+// soakOwn are the settings that a soak decides; others are passed on.
+var soakOwn = []string{
+	"GODWIT_LISTEN", "GODWIT_ADMIN_LISTEN", "GODWIT_REDIS_URL", "GODWIT_AUTH_", "GODWIT_NODE_",
+	"GODWIT_PUBLIC_URL", "GODWIT_REDIRECT_ORIGINS", "GODWIT_REVISION", "GODWIT_DRAIN_BUDGET",
+}
+
+func newSoakFleet(env []string, logs io.Writer) *soakFleet {
+	said := &tail{all: logs}
+	return &soakFleet{fleet: &fleet{env: env, out: &lines{w: said}}, said: said}
+}
+
+// up starts everything and waits until it is ready.
+func (f *soakFleet) up(ctx context.Context, o soakOptions, run, secret string) error {
+	url := o.redis
+	if url == "" {
+		var err error
+		if f.dir, err = os.MkdirTemp("", "godwit-soak-"); err != nil {
+			return fmt.Errorf("make a directory for redis: %w", err)
+		}
+		for try := 1; ; try++ { // another process may have taken the port meanwhile
+			f.redis, url, err = f.fleet.redis(ctx, f.dir)
+			if err == nil || ctx.Err() != nil || try == soakTries || errors.As(err, new(usage)) || f.redis.running() {
+				break
+			}
+			f.forget(f.redis)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	f.vars = slices.DeleteFunc(slices.Clone(f.env), func(pair string) bool {
+		return slices.ContainsFunc(soakOwn, func(own string) bool { return strings.HasPrefix(pair, own) })
+	})
+	f.seed = o.seed
+	f.vars = append(f.vars, "GODWIT_REDIS_URL="+url, "GODWIT_AUTH_SECRET="+secret, "GODWIT_DRAIN_BUDGET="+o.budget.String())
+	for try := 1; ; try++ { // another process may have taken a port meanwhile
+		again, err := f.add(ctx, o.nodes, run)
+		if err == nil || !again || ctx.Err() != nil || try == soakTries {
+			return err
+		}
+		for _, n := range f.nodes {
+			if n.proc.running() {
+				_ = n.proc.cmd.Process.Kill()
+				<-n.proc.done
+			}
+			f.forget(n.proc)
+		}
+	}
+}
+
+// add finds places for nodes, which each must know, and starts them. Again says
+// that other places may do.
+func (f *soakFleet) add(ctx context.Context, nodes int, run string) (again bool, err error) {
+	f.nodes = nil
+	var origins []string
+	var places []*soakNode
+	for i := range nodes {
+		n, err := newSoakNode(i, run)
+		if err != nil {
+			return false, err
+		}
+		places = append(places, n)
+		origins = append(origins, strings.TrimSuffix(n.url, "/v1/ws"))
+	}
+	for _, n := range places {
+		n.vars = append(n.vars, "GODWIT_REDIRECT_ORIGINS="+strings.Join(origins, ","))
+		err := f.launch(ctx, n)
+		if n.proc != nil {
+			f.nodes = append(f.nodes, n)
+		}
+		if err != nil { // a node that cannot listen ends with 1
+			return n.proc != nil && !n.proc.running() && n.proc.cmd.ProcessState.ExitCode() == 1, err
+		}
+	}
+	return false, nil
+}
+
+// forget takes a process that has ended from what is to be ended.
+func (f *soakFleet) forget(gone *proc) {
+	f.procs = slices.DeleteFunc(f.procs, func(p *proc) bool { return p == gone })
+}
+
+// newSoakNode finds a place for a node, which it keeps over its lives.
+func newSoakNode(i int, run string) (*soakNode, error) {
+	public, err := freePort(soakHost, 0)
+	if err != nil {
+		return nil, err
+	}
+	admin, err := freePort(soakHost, 0)
+	if err != nil {
+		return nil, err
+	}
+	n := &soakNode{name: "n" + strconv.Itoa(i+1)}
+	n.id = run + "-" + n.name
+	addr := net.JoinHostPort(soakHost, strconv.Itoa(public))
+	n.url = "ws://" + addr + "/v1/ws"
+	n.admin = net.JoinHostPort(soakHost, strconv.Itoa(admin))
+	n.vars = []string{"GODWIT_NODE_ID=" + n.id, "GODWIT_NODE_URL=" + n.url, "GODWIT_LISTEN=" + addr, "GODWIT_ADMIN_LISTEN=" + n.admin}
+	return n, nil
+}
+
+// urls are the addresses of all nodes for the nth client: one in front, and then
+// the others in an order of their own, so that who was at one node does not go
+// to the same next one.
+func (f *soakFleet) urls(nth int) []string {
+	first := nth % len(f.nodes)
+	urls := []string{f.nodes[first].url}
+	for _, i := range rand.New(rand.NewPCG(f.seed, uint64(nth))).Perm(len(f.nodes)) {
+		if i != first {
+			urls = append(urls, f.nodes[i].url)
+		}
+	}
+	return urls
+}
+
+// launch starts a life of a node, each of a new revision as in a deploy, and
+// waits until it is ready.
+func (f *soakFleet) launch(ctx context.Context, n *soakNode) error {
+	self, err := os.Executable()
+	if err != nil {
+		return fmt.Errorf("find this program: %w", err)
+	}
+	n.life++
+	env := slices.Concat(f.vars, n.vars, []string{"GODWIT_REVISION=soak-" + strconv.Itoa(n.life)})
+	if n.proc, err = f.start(n.name, env, self, "serve"); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, soakReady, fmt.Errorf("%s is not ready after %s", n.name, soakReady))
+	defer cancel()
+	again := time.NewTicker(soakLook)
+	defer again.Stop()
+	for !readyz(ctx, n.admin) {
+		select {
+		case <-again.C: // nothing announces it
+		case <-n.proc.done:
+			return fmt.Errorf("%s ended before it was ready: %s", n.name, n.proc.cmd.ProcessState)
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+	return nil
+}
+
+// readyz says whether a node's probe answers that it is ready.
+func readyz(ctx context.Context, admin string) bool {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+admin+"/readyz", nil)
+	if err != nil {
+		return false
+	}
+	req.Close = true
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return false
+	}
+	resp.Body.Close()
+	return resp.StatusCode == http.StatusOK
+}
+
+// running says whether a process was started and has not ended.
+func (p *proc) running() bool {
+	if p == nil {
+		return false
+	}
+	select {
+	case <-p.done:
+		return false
+	default:
+		return true
+	}
+}
+
+// alive is nil while the process of a node runs that nobody has ended.
+func (f *soakFleet) alive(n *soakNode) error {
+	if n.proc.running() {
+		return nil
+	}
+	return fmt.Errorf("%s ended by itself: %s", n.name, n.proc.cmd.ProcessState)
+}
+
+// end ends a node's life by a signal and waits for it. A flaw is what a node
+// that keeps its promises does not do.
+func (f *soakFleet) end(ctx context.Context, n *soakNode, by syscall.Signal, within time.Duration) (flaw error) {
+	flaw = f.alive(n)
+	_ = n.proc.cmd.Process.Signal(by) // it may have ended
+	late := time.NewTimer(within)
+	defer late.Stop()
+	select {
+	case <-n.proc.done:
+		if code := n.proc.cmd.ProcessState.ExitCode(); flaw == nil && by == syscall.SIGTERM && code != 0 {
+			flaw = fmt.Errorf("%s drained and ended with %s", n.name, n.proc.cmd.ProcessState)
+		}
+	case <-late.C:
+		flaw = fmt.Errorf("%s was still there %s after %s", n.name, within, by)
+		_ = n.proc.cmd.Process.Kill()
+		<-n.proc.done
+	case <-ctx.Done(): // down ends it
+		return flaw
+	}
+	f.forget(n.proc)
+	return flaw
+}
+
+// down ends everything, and leaves nothing.
+func (f *soakFleet) down() error {
+	f.stop()
+	if f.dir == "" {
+		return nil
+	}
+	return os.RemoveAll(f.dir)
+}

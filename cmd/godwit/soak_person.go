@@ -1,0 +1,250 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"strings"
+	"sync"
+	"time"
+
+	"godwit/client"
+	"godwit/e2e/ledger"
+	"godwit/wire"
+)
+
+// person is one client of a crowd.
+type person struct {
+	crowd *crowd
+	who   string
+	user  string
+	home  []int // numbers of its rooms
+	seats map[string]*seat
+
+	client  *client.Client
+	session func() wire.Session // its client's
+
+	mu sync.Mutex
+	// guarded by mu
+	node  string  // where it is attached, or was
+	quiet silence // between any two events
+	alive silence // between two live ones
+}
+
+// seat is a person's place in a room. Owned by the reader, but for the ledger's.
+type seat struct {
+	*ledger.Seat
+	in   bool
+	head uint64 // of the room when the session was resumed: events up to it were missed
+}
+
+// take gives the person a place in a room.
+func (p *person) take(room int) {
+	p.home = append(p.home, room)
+	p.seats[p.crowd.rooms[room]] = &seat{Seat: p.crowd.tapes[room].Seat(p.who)}
+}
+
+// login dials and joins the person's rooms.
+func (p *person) login(ctx context.Context, urls []string) error {
+	token, err := minter(p.user, "", p.crowd.secret)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, soakCall)
+	defer cancel()
+	p.client, err = client.Dial(ctx, client.Options{
+		URLs: urls, Token: token, Device: p.who,
+		OnState: func(s client.State) { p.state(s, time.Now()) },
+	})
+	if err != nil {
+		return err
+	}
+	p.session = p.client.Session
+	p.crowd.readers.Go(p.listen)
+	for _, room := range p.home {
+		if _, err := p.client.Join(ctx, p.crowd.rooms[room]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// at is the node that the person is attached to, or was last.
+func (p *person) at() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.node
+}
+
+// listen reads the client's events until it or the crowd ends.
+func (p *person) listen() {
+	for {
+		e, err := p.client.Next(p.crowd.reading)
+		if err != nil {
+			if !errors.Is(err, client.ErrClosed) && p.crowd.reading.Err() == nil {
+				p.crowd.lost.Add(1)
+				p.crowd.flaw("%s has ended: %v", p.who, err)
+			}
+			return
+		}
+		p.hear(e, time.Now())
+	}
+}
+
+// hear takes one event.
+func (p *person) hear(e client.Event, now time.Time) {
+	c := p.crowd
+	switch e := e.(type) {
+	case *wire.RoomEvent:
+		s := p.seat(e.Room)
+		if m := s.Saw(e); m.At > 0 {
+			c.latency.add(now.Sub(c.began)-time.Duration(m.At), 1)
+		}
+		p.heard(now, e.Seq > s.head)
+	case client.Resumed:
+		for _, r := range e.Rooms {
+			if s := p.seats[r.Room]; s != nil {
+				s.head = r.Seq
+			}
+		}
+	case client.Joined:
+		s := p.seat(e.Room)
+		me := p.session()
+		s.Joined(me.User, me.Client, e.Epoch, e.Seq)
+		s.head = 0
+		if !s.in {
+			s.in = true
+			c.entered <- struct{}{} // has room for all
+		}
+	case *wire.Reset:
+		c.resets.Add(1)
+		p.seat(e.Room).Reset(e.Epoch, e.Seq)
+	case client.Gap:
+		c.unrecovered.Add(1)
+		p.seat(e.Room).Gap(e.Epoch, e.Seq)
+	case client.Lost:
+		for _, room := range e.Rooms {
+			p.seat(room).Lost()
+		}
+		if !errors.Is(e.Err, client.ErrSessionGone) {
+			c.flaw("%s is no longer in %s: %v", p.who, strings.Join(e.Rooms, ", "), e.Err)
+		}
+	}
+}
+
+// seat is the person's place in a room. One that it has not asked for is noted,
+// and of no account.
+func (p *person) seat(room string) *seat {
+	if s := p.seats[room]; s != nil {
+		return s
+	}
+	p.crowd.flaw("%s was told of room %q, which it has not joined", p.who, room)
+	return &seat{Seat: ledger.NewTape(room, 1).Seat(p.who), in: true}
+}
+
+// heard measures how long it was quiet.
+func (p *person) heard(now time.Time, live bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	c := p.crowd
+	quiet, around, moved := p.quiet.hears(now)
+	if moved {
+		c.pauses.add(around, 1)
+	}
+	c.usual.add(quiet, uint64(quiet/time.Millisecond)) // by its length: as a moment finds it
+	if !live {
+		return
+	}
+	if _, around, moved := p.alive.hears(now); moved {
+		c.pausesLive.add(around, 1)
+	}
+}
+
+// state takes what the client says of its sockets.
+func (p *person) state(s client.State, now time.Time) {
+	c := p.crowd
+	if to, took, ok := handedOver(s); ok {
+		c.handed.Add(1)
+		p.moves(now.Add(-took), now, to)
+		c.arrived(p)
+		return
+	}
+	switch s := s.(type) {
+	case client.Disconnected:
+		p.moves(now, time.Time{}, "")
+	case client.Connected:
+		switch {
+		case s.Resumed:
+			c.resumed.Add(1)
+		case p.at() != "":
+			c.lost.Add(1)
+		}
+		p.moves(time.Time{}, now, s.Session.Node)
+		c.arrived(p)
+	}
+}
+
+// moves notes that the person leaves a node, or arrives at one, or both.
+func (p *person) moves(from, until time.Time, node string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, s := range []*silence{&p.quiet, &p.alive} {
+		if !from.IsZero() {
+			s.leaves(from)
+		}
+		if !until.IsZero() {
+			s.arrives(until)
+		}
+	}
+	if node != "" {
+		p.node = node
+	}
+}
+
+// handedOver says whether the state tells that the session has moved to another
+// node by a redirect, make before break: where to, and how long it took.
+func handedOver(s client.State) (to string, took time.Duration, ok bool) {
+	r, ok := s.(client.Redirected)
+	return r.To, r.Took, ok
+}
+
+// speak sends messages, one after the other, until the talk ends.
+func (p *person) speak(pause time.Duration, rng *rand.Rand) {
+	next := func() time.Duration { return pause/2 + time.Duration(rng.Int64N(int64(pause)+1)) }
+	timer := time.NewTimer(time.Duration(rng.Int64N(int64(pause) + 1)))
+	defer timer.Stop()
+	for {
+		select {
+		case <-p.crowd.talking.Done():
+			return
+		case <-timer.C:
+		}
+		due := time.Now().Add(next())
+		p.say(p.home[rng.IntN(len(p.home))], rng.IntN(soakPad))
+		timer.Reset(time.Until(due)) // at once when the answer took longer than that
+	}
+}
+
+// say sends one message and waits for its outcome.
+func (p *person) say(room, pad int) {
+	c := p.crowd
+	name := c.rooms[room]
+	s := p.seats[name]
+	if s.Full() {
+		c.held.Add(1)
+		return
+	}
+	m := s.Sending()
+	m.At = max(int64(time.Since(c.began)), 1)
+	m.Pad = strings.Repeat("x", pad)
+	sent, err := p.client.Send(c.sending, name, m)
+	var refused *wire.Error
+	switch {
+	case err == nil:
+		s.Answered(sent.Seq)
+	case errors.As(err, &refused) && !errors.Is(err, client.ErrUnsettled):
+		s.Refused(refused.Reason())
+	default:
+		s.Unsettled()
+	}
+}

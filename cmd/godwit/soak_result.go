@@ -1,0 +1,208 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+
+	"godwit/e2e/ledger"
+)
+
+// soakResult is what a soak has found.
+type soakResult struct {
+	Clean    bool   `json:"clean"`    // all that must be zero is, and all was done
+	Complete bool   `json:"complete"` // all was done that was asked for
+	Error    string `json:"error,omitempty"`
+
+	Nodes    int     `json:"nodes"`
+	Clients  int     `json:"clients"`
+	Rooms    int     `json:"rooms"`
+	Rollouts int     `json:"rollouts"`
+	Rolled   int     `json:"nodes_rolled"`
+	Signal   string  `json:"signal"`
+	Seed     uint64  `json:"seed"`
+	Seconds  float64 `json:"seconds"`
+
+	Sent      int   `json:"sent"`
+	Answered  int   `json:"answered"`
+	Delivered int   `json:"delivered"`
+	Handed    int64 `json:"handed_over"`
+	Resumed   int64 `json:"resumed"`
+	Held      int64 `json:"held"` // messages not sent, for a room was too far behind
+
+	SessionsLost int64 `json:"sessions_lost"`
+	Lost         int   `json:"lost"`
+	Doubled      int   `json:"doubled"`
+	Reordered    int   `json:"reordered"`
+	Extra        int   `json:"extra_events"`
+	Resets       int64 `json:"room_resets"`
+	Unrecovered  int64 `json:"not_recovered"`
+	Wrong        int   `json:"wrong"`
+	Unanswered   int   `json:"unanswered"`
+
+	Pause     quantiles `json:"pause_moved"`
+	PauseLive quantiles `json:"pause_moved_live"`
+	Usual     quantiles `json:"pause_any_moment"`
+	Latency   quantiles `json:"latency"`
+
+	Flaws    []string `json:"flaws"`
+	Findings []string `json:"findings"`
+}
+
+// result ends the talk and says how it went; err is why it was ended early.
+func (s *soak) result(ctx context.Context, began time.Time, err error) *soakResult {
+	t := s.crowd.end(ctx, err == nil)
+	if err == nil && ctx.Err() != nil {
+		err = context.Cause(ctx)
+	}
+	return s.report(t, began, err)
+}
+
+// report puts together what was counted.
+func (s *soak) report(t ledger.Tally, began time.Time, err error) *soakResult {
+	c, o := s.crowd, s.o
+	r := &soakResult{
+		Nodes: o.nodes, Clients: o.clients, Rooms: o.rooms, Rollouts: o.rollouts, Rolled: s.done,
+		Signal: "SIGTERM", Seed: o.seed, Seconds: time.Since(began).Round(time.Millisecond).Seconds(),
+		Sent: t.Sent, Answered: t.Answered, Delivered: t.Seen,
+		Handed: c.handed.Load(), Resumed: c.resumed.Load(), Held: c.held.Load(),
+		SessionsLost: c.lost.Load(), Lost: t.Lost, Doubled: t.Doubled, Reordered: t.Swapped,
+		Extra: t.Noise, Resets: c.resets.Load(), Unrecovered: c.unrecovered.Load(), Wrong: t.Wrong,
+		Pause: c.pauses.quantiles(), PauseLive: c.pausesLive.quantiles(), Usual: c.usual.quantiles(),
+		Latency: c.latency.quantiles(), Flaws: []string{}, Findings: []string{},
+	}
+	if o.kill {
+		r.Signal = "SIGKILL"
+	}
+	c.mu.Lock()
+	r.Flaws = append(r.Flaws, c.flaws...)
+	c.mu.Unlock()
+	for _, f := range t.Findings[:min(len(t.Findings), soakFlaws)] {
+		r.Findings = append(r.Findings, f.String())
+	}
+	switch {
+	case err == nil:
+		r.Complete = true
+		r.Unanswered = t.Sent - t.Answered
+	case errors.Is(err, context.Canceled):
+		r.Error = "interrupted"
+	default:
+		r.Error = err.Error()
+	}
+	r.Clean = r.Complete && len(r.broken()) == 0
+	return r
+}
+
+// count is a number that must be zero.
+type count struct {
+	name string
+	n    int64
+}
+
+func (r *soakResult) zeros() []count {
+	return []count{
+		{"sessions lost", r.SessionsLost},
+		{"messages lost", int64(r.Lost)},
+		{"messages doubled", int64(r.Doubled)},
+		{"messages reordered", int64(r.Reordered)},
+		{"extra joins and leaves seen", int64(r.Extra)},
+		{"room resets", r.Resets},
+		{"recovered:false", r.Unrecovered},
+		{"wrong senders, texts, refusals", int64(r.Wrong)},
+		{"messages without an answer", int64(r.Unanswered)},
+		{"other flaws", int64(len(r.Flaws))},
+	}
+}
+
+// broken lists what had to be zero and is not.
+func (r *soakResult) broken() []string {
+	var all []string
+	for _, c := range r.zeros() {
+		if c.n != 0 {
+			all = append(all, fmt.Sprintf("%s: %d", c.name, c.n))
+		}
+	}
+	return all
+}
+
+// verdict is nil when every promise was kept, and all was done.
+func (r *soakResult) verdict() error {
+	why := r.broken()
+	if !r.Complete {
+		why = append(why, "not all was done: "+r.Error)
+	}
+	if len(why) == 0 {
+		return nil
+	}
+	return errors.New("soak: " + strings.Join(why, "; "))
+}
+
+func (r *soakResult) print(w io.Writer, asJSON bool) error {
+	if asJSON {
+		b, err := json.Marshal(r, jsontext.WithIndent("  "))
+		if err != nil {
+			return err
+		}
+		_, err = fmt.Fprintf(w, "%s\n", b)
+		return err
+	}
+	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	row := func(name, format string, args ...any) {
+		fmt.Fprintf(tw, "%s\t%s\n", name, fmt.Sprintf(format, args...))
+	}
+	row("nodes", "%d, each to be ended by %s %d times; %d done", r.Nodes, r.Signal, r.Rollouts, r.Rolled)
+	row("clients", "%d, in %d rooms", r.Clients, r.Rooms)
+	row("took", "%.1fs", r.Seconds)
+	row("messages sent / answered", "%d / %d", r.Sent, r.Answered)
+	row("events delivered", "%d", r.Delivered)
+	row("sockets handed over", "%d", r.Handed)
+	row("sessions resumed", "%d", r.Resumed)
+	if r.Held > 0 {
+		row("messages held back", "%d, for a member was too far behind", r.Held)
+	}
+	for _, c := range r.zeros() {
+		mark := ""
+		if c.n != 0 {
+			mark = "   <-- must be 0"
+		}
+		row(c.name, "%d%s", c.n, mark)
+	}
+	fmt.Fprintf(tw, "\t\n\tp50\tp99\tmax\tcount\n")
+	for _, q := range []struct {
+		name string
+		quantiles
+	}{
+		{"delivery, send to receive", r.Latency},
+		{"pause of a moved client, to any event", r.Pause},
+		{"pause of a moved client, to a live event", r.PauseLive},
+		{"quiet around any moment, of any client", r.Usual},
+	} {
+		fmt.Fprintf(tw, "%s\t%s\t%s\t%s\t%d\n", q.name, millis(q.P50), millis(q.P99), millis(q.Max), q.Count)
+	}
+	if err := tw.Flush(); err != nil {
+		return err
+	}
+	for _, list := range []struct {
+		name  string
+		lines []string
+	}{{"flaws", r.Flaws}, {"the first findings", r.Findings}} {
+		if len(list.lines) > 0 {
+			fmt.Fprintf(w, "\n%s:\n  %s\n", list.name, strings.Join(list.lines, "\n  "))
+		}
+	}
+	return nil
+}
+
+func millis(ms float64) string {
+	if ms >= 100 {
+		return fmt.Sprintf("%.0fms", ms)
+	}
+	return fmt.Sprintf("%.1fms", ms)
+}
