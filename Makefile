@@ -6,7 +6,7 @@ SEED ?= 0
 RUNS ?= 10
 TOOL := go tool -modfile=tools/go.mod
 
-.PHONY: help build run run-fleet test story chaos fuzz bench lint fmt docs check
+.PHONY: help build run run-fleet test story chaos soak fuzz bench lint fmt docs check
 
 help: ## Show this help
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -28,6 +28,9 @@ story: need-redis ## Run the long stories: a fleet of processes, and faults
 
 chaos: ## Faults by a seed, in virtual time: SEED=n repeats, RUNS=n
 	go test -timeout 30m -count=1 -run 'TestChaos' ./e2e -seed $(SEED) -runs $(RUNS)
+
+soak: need-redis build ## Ten rollouts of a fleet while 2,000 clients talk: what they missed
+	bin/godwit soak --nodes 3 --clients 2000 --rollouts 10 --budget 10s
 
 fuzz: ## Fuzz every target for FUZZTIME (10s)
 	scripts/fuzz $(FUZZTIME)

@@ -258,8 +258,13 @@ func plain(s string) string {
 }
 
 // state prints that the connection is lost, and each reason why it is not back
-// yet, once; that it is back stands in the stream.
+// yet, once; that it is back stands in the stream. A move to another node is
+// worth a word, though nothing of it shows.
 func (t *talk) state(s client.State) {
+	if moved, ok := s.(client.Redirected); ok {
+		t.say("-- moved to node %s", plain(moved.To))
+		return
+	}
 	d, lost := s.(client.Disconnected)
 	if !lost {
 		t.away = nil

@@ -10,6 +10,8 @@ import (
 	"syscall"
 	"testing"
 
+	"godwit/client"
+
 	"godwit/wire"
 )
 
@@ -48,7 +50,8 @@ func TestDev_IsAFleetThatEndsAsOne(t *testing.T) {
 				if err != nil || host != "127.0.0.1" {
 					t.Errorf("%s listens on %s (%v), want the loopback", name, addr, err)
 				}
-				c, err := login(t, url, "dev:u"+name)
+				// All end at once: who followed a redirect would come to another that ends.
+				c, err := login(t, url, "dev:u"+name, func(o *client.Options) { o.NoRedirect = true })
 				if err != nil {
 					t.Fatalf("%s: %v", name, err)
 				}
@@ -80,6 +83,34 @@ func TestDev_IsAFleetThatEndsAsOne(t *testing.T) {
 			}
 			p.await(`^redis\| ended: exit status 0$`)
 		})
+	}
+}
+
+func TestDev_ANodeThatIsToldToStopSendsItsClientsOn(t *testing.T) {
+	p := launch(t, nil, "dev", "--nodes", "2")
+	urls := strings.Fields(p.await(`Listening on (.*)$`)[0])
+	pids := children(p, 2)
+	n1, err := strconv.Atoi(pids[1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	ann := launch(t, nil, "chat", "--url", urls[0], "--user", "ann")
+	ann.await(`^-- in lobby at node n1, with ann;`)
+	if err := syscall.Kill(n1, syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	ann.await(`^-- moved to node n2$`)
+	p.await(`^n1   \| .*\bmsg=drained .*\bmoved=1\b`)
+	p.await(`^n1   \| ended: exit status 0$`)
+	ann.enter("nobody noticed")
+	ann.await(`^\[2\] you: nobody noticed$`) // without a leave or a join before it
+	ann.in.Close()
+	if code := ann.exit(); code != 0 {
+		t.Errorf("the chat exits %d, want 0", code)
+	}
+	p.signal(syscall.SIGINT)
+	if code := p.exit(); code != 0 {
+		t.Errorf("exit %d, want 0", code)
 	}
 }
 
