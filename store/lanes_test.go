@@ -23,16 +23,19 @@ func TestLane_EveryWriteIsAnsweredOnceWhenTheStoreEnds(t *testing.T) {
 	join(t, s, "r", ann)
 	const writes = 2000
 	answers := make(chan error, 2*writes)
-	begun := make(chan struct{})
+	begun, begin := context.WithTimeout(t.Context(), 30*time.Second)
+	defer begin()
 	writers.Go(func() {
-		for i := range writes {
-			if i == writes/2 {
-				close(begun)
-			}
-			s.Send(ctx, "r", ann, Known{}, Draft{Data: []byte("1")}, func(_ Sent, err error) { answers <- err })
+		for range writes {
+			s.Send(ctx, "r", ann, Known{}, Draft{Data: []byte("1")}, func(_ Sent, err error) {
+				if err == nil {
+					begin() // the first of many
+				}
+				answers <- err
+			})
 		}
 	})
-	<-begun
+	<-begun.Done()
 	cancel()
 	running.Wait()
 	writers.Wait()
