@@ -10,10 +10,10 @@ import (
 var (
 	// ErrClosed says that the application has closed the client.
 	ErrClosed = errors.New("client is closed")
-	// ErrUnsettled says that the outcome of a send is not known: it may have
-	// been stored or not, and whether it is still being repeated is told by the
-	// method that returned it.
-	ErrUnsettled = errors.New("outcome of the send is unknown")
+	// ErrUnsettled says that the outcome of a send, or of a request for a
+	// redirect, is not known: it may have been taken or not, and whether it is
+	// still being repeated is told by the method that returned it.
+	ErrUnsettled = errors.New("outcome is unknown")
 	// ErrQueueFull says that a room has MaxUnanswered sends waiting. The send was
 	// not queued.
 	ErrQueueFull = errors.New("too many unanswered sends in the room")

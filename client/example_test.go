@@ -97,6 +97,47 @@ func Example_resume() {
 	// at n2
 }
 
+// A client is led to another node while it is in use, be it that it asks, that
+// its node goes away or that another has more room: it has both sockets for a
+// moment, nothing shows in its stream, and nobody saw it leave.
+func ExampleClient_RequestRedirect() {
+	ctx := context.Background()
+	fleet := trial.Start(trial.Options{Nodes: 2})
+	defer fleet.Close()
+	moved := make(chan client.Redirected, 1)
+	ann, err := client.Dial(ctx, client.Options{
+		URLs:  fleet.URLs(),
+		Token: func(context.Context) (string, error) { return "dev:ann", nil },
+		OnState: func(s client.State) {
+			if r, ok := s.(client.Redirected); ok {
+				moved <- r
+			}
+		},
+	})
+	if err != nil {
+		panic(err)
+	}
+	defer ann.Close(ctx)
+	bob := dial(ctx, "bob", fleet.Nodes[1].URL)
+	defer bob.Close(ctx)
+	ann.Join(ctx, "lobby")
+	bob.Join(ctx, "lobby")
+
+	if err := ann.RequestRedirect(ctx, ""); err != nil {
+		panic(err)
+	}
+	bob.Send(ctx, "lobby", "where are you?")
+	r := <-moved
+	ann.Send(ctx, "lobby", "at "+r.To)
+	messages(ctx, ann, 1)
+	messages(ctx, bob, 1)
+	fmt.Println("from", r.From, "by", r.Reason)
+	// Output:
+	// 3 bob: "where are you?"
+	// 4 ann: "at n2"
+	// from n1 by request
+}
+
 // Send returns when the room has the message, exactly once: it is numbered,
 // and repeated over any number of sockets until it is answered.
 func ExampleClient_Send() {

@@ -144,7 +144,7 @@ func (c *Client) fencedLocked(k *conn) {
 func (c *Client) beginLocked(k *conn) *move {
 	m := c.offer
 	c.offer = nil
-	if m == nil || m.from != k || k.fenced || c.closing || !time.Now().Before(m.until) {
+	if m == nil || m.from != k || k.fenced || c.closing {
 		return nil
 	}
 	ctx, cancel := context.WithCancelCause(c.ctx)

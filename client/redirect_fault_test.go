@@ -3,6 +3,7 @@ package client_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"strings"
 	"testing"
@@ -112,63 +113,6 @@ func TestRedirect_AtABalancerTheClientDialsAgainAFewTimes(t *testing.T) {
 		}
 		break
 	}
-}
-
-func TestRedirect_ATokenIsNotShownToAForeignOrigin(t *testing.T) {
-	s, to := newScript(t), newScript(t)
-	res := async(func() (*client.Client, error) { return client.Dial(t.Context(), options(s)) })
-	old := s.accept()
-	h := hello()
-	h.Origins = []string{"wss://*.example.org"}
-	old.answer(old.want("hello"), h)
-	c, err := res(t)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = c.Close(context.Background()) })
-	old.offer("o1", to)
-	old.wantRefusal("o1", "url")
-	select {
-	case <-to.peers:
-		t.Error("the foreign origin was dialled")
-	default:
-	}
-	// Its own origin is none, and the path does not matter.
-	old.offerAt("o2", strings.Replace(s.url(), "/v1/ws", "/elsewhere", 1))
-	p := s.accept()
-	x := &crossing{T: t, s: s, to: s, c: c, old: old, p: p, ask: p.want("handover")}
-	x.over()
-	p.want("handover.done")
-	old.close(wire.CloseMoved)
-	old.gone()
-	closed := async(func() (any, error) { return nil, c.Close(t.Context()) })
-	p.answer(p.want("bye"), wire.Empty{})
-	p.close(wire.CloseBye)
-	_, _ = closed(t)
-}
-
-func TestRedirectCancel_BeforeTheAnswerEndsTheAttempt(t *testing.T) {
-	x := cross(t)
-	x.old.notice("redirect.cancel", wire.RedirectCancel{ID: "another"})
-	x.old.sync()
-	x.p.sync() // it goes on
-	x.old.notice("redirect.cancel", wire.RedirectCancel{ID: "o1"})
-	x.p.gone()
-	x.stays(5) // and the client has not refused what is withdrawn
-	x.offer("o2")
-	x.over(at(6, 1))
-	x.p.want("handover.done")
-}
-
-func TestRedirectCancel_AfterTheAnswerIsTooLate(t *testing.T) {
-	x := cross(t)
-	x.over(at(4, 0))
-	x.p.want("handover.done")
-	x.old.notice("redirect.cancel", wire.RedirectCancel{ID: "o1"})
-	x.old.sync()
-	x.p.event("r", 5)
-	nextSeq(t, x.c, 5)
-	wantState[client.Redirected](x)
 }
 
 func TestRedirect_TheOldSocketEndsBeforeTheAnswer(t *testing.T) {
@@ -322,38 +266,6 @@ func TestRedirect_TheNewSocketEndsAfterTheAnswer(t *testing.T) {
 	wantState[client.Connected](x)
 }
 
-func TestRedirect_OneAtATime(t *testing.T) {
-	x := cross(t)
-	other, last := newScript(t), newScript(t)
-	x.old.offer("o1", x.to) // said twice
-	x.old.offer("o2", other)
-	x.old.wantRefusal("o2", "busy")
-	x.over(at(4, 0))
-	x.p.want("handover.done")
-	// While the old socket is there the next offer waits, and a later one takes
-	// its place; a cancelled one is none.
-	x.p.offer("o3", other)
-	x.p.offer("o4", other)
-	x.p.notice("redirect.cancel", wire.RedirectCancel{ID: "o4"})
-	x.p.offer("o5", other)
-	x.p.offer("o6", last)
-	x.old.offer("o7", other) // has no say any more
-	x.p.sync()
-	x.old.sync()
-	x.p.quiet()
-	x.old.quiet()
-	x.old.close(wire.CloseMoved)
-	p := last.accept()
-	if h := param[wire.Handover](t, p.want("handover")); h.ID != "o6" {
-		t.Errorf("handover of %s, want o6", h.ID)
-	}
-	select {
-	case <-other.peers:
-		t.Error("an offer was followed that another had replaced")
-	default:
-	}
-}
-
 func TestMoved_WithNoHandoverToComeTheClientResumes(t *testing.T) {
 	moved := wire.Errorf(wire.Moved, "moved")
 	t.Run("a send", func(t *testing.T) {
@@ -363,6 +275,9 @@ func TestMoved_WithNoHandoverToComeTheClientResumes(t *testing.T) {
 		a := send(t, x.c, "a")
 		x.old.refuse(x.old.wantSend(1, "a"), moved)
 		x.old.gone()
+		if d := wantState[client.Disconnected](x); d.Final || !strings.Contains(d.Err.Error(), "moved to another socket") {
+			t.Errorf("state %+v, want that the session has moved", d)
+		}
 		p := x.s.accept()
 		p.answer(p.want("resume"), resumed(at(4, 0)))
 		p.answer(p.wantSend(1, "a"), wire.Sent{Seq: 5})
@@ -389,6 +304,17 @@ func TestMoved_WithNoHandoverToComeTheClientResumes(t *testing.T) {
 		p.answer(p.wantSend(1, "a"), wire.Sent{Seq: 6})
 		wantSent(t, a, wire.Sent{Seq: 6})
 	})
+}
+
+func TestMoved_AByeThatComesTooLateIsNotWaitedFor(t *testing.T) {
+	x := cross(t)
+	x.p.cut()
+	x.old.wantRefusal("o1", "closed")
+	closed := async(func() (any, error) { return nil, x.c.Close(t.Context()) })
+	x.old.refuse(x.old.want("bye"), wire.Errorf(wire.Moved, "moved"))
+	if _, err := closed(t); err == nil {
+		t.Error("close has no error, though the session goes on")
+	}
 }
 
 func TestGen_NeverGoesBack(t *testing.T) {
@@ -429,4 +355,28 @@ func TestClose_SaysByeWhereTheSessionIs(t *testing.T) {
 	}
 	x.old.gone()
 	x.old.quiet()
+}
+
+func TestRedirect_ASilentNewSocketIsGivenUp(t *testing.T) {
+	x := cross(t)
+	s := handed(2, at(4, 0))
+	s.Timers.PingMS = -2450 // two pings and the slack of 5 s make 100 ms
+	x.p.answer(x.ask, s)
+	x.s.accept().want("resume")
+}
+
+func TestRedirect_FrameFitsTheLimitWhateverTheRooms(t *testing.T) {
+	s, to := newScript(t), newScript(t)
+	c, p := s.dial(options(s))
+	for i := range 250 {
+		s.join(c, p, fmt.Sprintf("%03d%s", i, strings.Repeat(`"`, 197)), 1)
+	}
+	p.notice("redirect", wire.Redirect{ID: "o1", URL: to.url(), Token: strings.Repeat("t", 2048), ExpiresInMS: 10000})
+	f := to.accept().want("handover")
+	if n := len(f.Params); n > 65536-100 {
+		t.Errorf("handover has %d bytes, over the frame limit", n)
+	}
+	if n := len(param[wire.Handover](t, f).Positions); n < 100 {
+		t.Errorf("handover has %d positions, want as many as fit", n)
+	}
 }

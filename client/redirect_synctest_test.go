@@ -201,3 +201,81 @@ func TestRedirect_CloseDoesNotWaitForADial(t *testing.T) {
 		}
 	}, never)
 }
+
+func TestRedirect_WhatComesToNothingIsOverAtOnce(t *testing.T) {
+	soon := func(t *testing.T, began time.Time) {
+		t.Helper()
+		if d := time.Since(began); d > time.Second {
+			t.Errorf("it took %v", d)
+		}
+	}
+	again := wire.Errorf(wire.SameNode, "it is me")
+	again.Data.RetryAfterMS = 4000
+	for name, f := range map[string]func(t *testing.T, b *bubble, p *peer, ask frame){
+		"withdrawn": func(_ *testing.T, b *bubble, p *peer, _ frame) {
+			b.old.notice("redirect.cancel", wire.RedirectCancel{ID: "o1"})
+			p.gone()
+		},
+		"the session ended": func(_ *testing.T, b *bubble, p *peer, _ frame) {
+			b.old.close(wire.CloseSignedOut)
+			p.gone()
+			<-b.c.Done()
+		},
+		"another dial, but there is nothing to go back to": func(_ *testing.T, b *bubble, p *peer, ask frame) {
+			b.old.close(wire.CloseGoingAway)
+			synctest.Wait()
+			p.refuse(ask, again)
+			b.s.accept().want("resume")
+		},
+		"a join waits for the answer, not for another dial": func(_ *testing.T, b *bubble, p *peer, ask frame) {
+			ctx, cancel := context.WithCancel(context.Background())
+			res := async(func() (wire.Joined, error) { return b.c.Join(ctx, "q") })
+			synctest.Wait()
+			b.old.quiet()
+			p.refuse(ask, again)
+			b.old.want("room.join")
+			cancel()
+			_, _ = res(b.s.t)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T, b *bubble) {
+				b.offer(15 * time.Second)
+				p := b.to.accept()
+				ask := p.want("handover")
+				began := time.Now()
+				f(t, b, p, ask)
+				soon(t, began)
+			})
+		})
+	}
+	t.Run("dialling, and the old socket ends", func(t *testing.T) {
+		inBubble(t, func(t *testing.T, b *bubble) {
+			b.offer(15 * time.Second)
+			synctest.Wait()
+			began := time.Now()
+			b.old.close(wire.CloseGoingAway)
+			b.s.accept().want("resume")
+			soon(t, began)
+		}, never)
+	})
+}
+
+func TestRedirect_AHandoverIsNotSaidAfterTheOffersLife(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bubble) {
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		res := async(func() (wire.Joined, error) { return b.c.Join(ctx, "q") })
+		b.old.want("room.join") // and no answer, for which a handover waits
+		began := time.Now()
+		b.offer(500 * time.Millisecond)
+		p := b.to.accept()
+		p.gone()
+		p.quiet()
+		if d := time.Since(began); d != 500*time.Millisecond {
+			t.Errorf("given up after %v, want the offer's life", d)
+		}
+		cancel()
+		_, _ = res(t)
+	})
+}

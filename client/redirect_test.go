@@ -410,6 +410,7 @@ func TestNoRedirect_IsNotOfferedAndNotFollowed(t *testing.T) {
 		t.Fatal(err)
 	}
 	p.offer("o1", to)
+	p.offerAt("o2", "http://127.0.0.1:1") // not even refused
 	p.sync()
 	p.quiet()
 	closed := async(func() (any, error) { return nil, c.Close(t.Context()) })

@@ -168,8 +168,7 @@ func (c *Client) answeredRequest(k *conn, r *request, res jsontext.Value, err er
 		err = r.apply(res)
 	case errors.Is(err, errLost):
 		if !r.once {
-			c.mu.Unlock() // the next attachment repeats it
-			c.wakeRun()   // or the socket that is there already
+			c.mu.Unlock() // the next attachment repeats it, or the one that is there already
 			return
 		}
 		err = fmt.Errorf("%w: %w", ErrUnsettled, err)

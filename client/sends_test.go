@@ -93,6 +93,36 @@ func TestSend_IsRepeatedAfterUnavailableAndRateLimited(t *testing.T) {
 	wantSent(t, a, wire.Sent{Seq: 2})
 }
 
+// With a window of one, nothing may overtake what waits.
+func TestSend_ALateAnswerLetsTheNextGoInOrder(t *testing.T) {
+	x := cross(t)
+	a := send(t, x.c, "a")
+	f := x.old.wantSend(1, "a")
+	for range 6 {
+		x.old.refuse(f, wire.ErrRateLimited(time.Millisecond))
+		f = x.old.wantSend(1, "a")
+	}
+	b := send(t, x.c, "b")
+	x.old.sync()
+	x.old.quiet()
+	d := send(t, x.c, "d")
+	x.over(at(5, 1))
+	x.p.wantSend(1, "a")
+	x.p.want("handover.done")
+	x.old.answer(f, wire.Sent{Seq: 5})
+	wantSent(t, a, wire.Sent{Seq: 5})
+	first := x.p.want("room.send")
+	second := x.p.want("room.send")
+	for i, f := range []frame{first, second} {
+		if m := param[wire.Send](t, f); m.CSeq == nil || *m.CSeq != uint64(i+2) {
+			t.Errorf("send %d is %s, want cseq %d", i, f.Params, i+2)
+		}
+		x.p.answer(f, wire.Sent{Seq: uint64(i + 6)})
+	}
+	_, _ = b(t)
+	_, _ = d(t)
+}
+
 func TestSend_CallsArePipelinedInOrderUpToWhatTheStoreRemembers(t *testing.T) {
 	s := newScript(t)
 	c, p := s.dial(options(s))

@@ -153,8 +153,9 @@ func (f *Fleet) dialRedis(n *Node) (net.Conn, error) {
 }
 
 func (f *Fleet) settings(n *Node, name string) Settings {
-	var origins []string
+	origins := []string{"*"} // the port of a node that starts later is not known
 	if f.opt.Bubble {
+		origins = nil
 		for i := range max(1, f.opt.Nodes) {
 			origins = append(origins, fmt.Sprintf("ws://n%d:80", i+1))
 		}
@@ -166,12 +167,11 @@ func (f *Fleet) settings(n *Node, name string) Settings {
 				Node: store.Ref{Node: name}, FrameBytes: 64 << 10, MessageBytes: 32 << 10, Rooms: 256,
 				Rate: 1000, Burst: 1000, Ping: 20 * time.Second, Grace: 30 * time.Second, Origins: origins,
 			},
-			Lease: time.Second, DrainBudget: time.Second, OfferTTL: 15 * time.Second,
+			URL: n.URL, Lease: time.Second, DrainBudget: time.Second, OfferTTL: 15 * time.Second,
 		},
 		Socket: socket.Config{HelloTimeout: 10 * time.Second, Ping: 20 * time.Second, MaxFrame: 64 << 10, Outbox: 256 << 10},
 	}
 	if f.opt.Bubble {
-		s.Server.URL = n.URL
 		s.Store.Dial = func(context.Context, string, string) (net.Conn, error) { return f.dialRedis(n) }
 	} else {
 		s.Store.URL = "redis://" + f.Redis.Addr()
