@@ -17,87 +17,283 @@ import (
 
 const (
 	drainLook = 10 * time.Millisecond
+	// drainCrowd is for how many sessions the drain waits one more drainLook
+	// before it looks again for new ones: a look walks them all.
+	drainCrowd = 1000
 	// drainAsking is how many sessions are offered a node at once, and
 	// drainOffers how many offers may stand.
 	drainAsking = 64
 	drainOffers = 512
+	// drainAgain is after which time a session is tried again of which another
+	// offer stood.
+	drainAgain = time.Second
 	// drainSpread is the longest delay before a resume that a client is told
 	// while there is time, in ms; the pace spreads the rest.
 	drainSpread = 250
 )
 
-// drainer is one drain under way.
+var (
+	errDrained = errors.New("drain budget is over")
+	errUndone  = errors.New("drain was undone")
+)
+
+// drainer is one drain: from when the node turns to draining until nobody is
+// left, its budget is over, or it is undone.
+//
+//	running ---------> done     the node stays as it is
+//	   |                 |
+//	   +----> stopped <--+      the node takes sockets again
 type drainer struct {
 	n     *Node
-	plan  drain.Plan
 	began time.Time
-	slots chan struct{} // cap drainAsking
+	slots chan struct{} // cap drainAsking; only run puts into it
+	quit  chan struct{} // closed by undo
+	ended chan struct{} // closed when run has returned
+
+	// owned by run
+	seen  map[*session.Session]bool
+	queue []*session.Session
 	work  sync.WaitGroup
 
-	moved, told atomic.Int64
+	moved, refused, told atomic.Int64
 
-	mu  sync.Mutex
-	bye map[*session.Session]bool // guarded by mu: told to resume
+	// guarded by mu
+	mu      sync.Mutex
+	state   string // one of store.Drain...
+	order   string // the last one that it obeyed
+	final   bool   // the process ends after it
+	took    time.Duration
+	pace    pace
+	offered map[*session.Session]bool // by this drain, and not over
+	bye     map[*session.Session]bool // told to resume
+	unsure  []*session.Session        // gone while an offer stood
+	asking  int                       // were unsure, and are looked at
+	again   []retry                   // in the order of time
+}
+
+// pace is a drain's plan, and what it counts from.
+type pace struct {
+	drain.Plan
+	budget time.Duration
+	since  time.Time
+}
+
+// retry is a session that could not be offered anything yet.
+type retry struct {
+	s  *session.Session
+	at time.Time
+}
+
+// turn makes the node draining before anything that may take time, and returns
+// its drain: the one that is under way, with the new budget, or a fresh one,
+// which the caller is to run. An end of the process is final: no order changes it.
+func (n *Node) turn(order string, budget time.Duration, final bool) (d *drainer, fresh bool) {
+	n.drainMu.Lock()
+	defer n.drainMu.Unlock()
+	n.draining.Store(true)
+	n.lease.Kick()
+	if d = n.drain; d != nil && d.retime(order, budget, final) {
+		return d, false
+	}
+	n.drain = &drainer{
+		n: n, began: time.Now(), slots: make(chan struct{}, drainAsking),
+		quit: make(chan struct{}), ended: make(chan struct{}),
+		seen:  make(map[*session.Session]bool),
+		state: store.DrainRunning, order: order, final: final, pace: n.paced(budget),
+		offered: make(map[*session.Session]bool), bye: make(map[*session.Session]bool),
+	}
+	n.log.Info("draining", "sessions", n.hub.Len(), "budget", budget.String())
+	return n.drain, true
+}
+
+func (n *Node) paced(budget time.Duration) pace {
+	return pace{drain.NewPlan(n.hub.Len(), budget, rand.Float64), budget, time.Now()}
+}
+
+// turnBack ends the drain that was ordered, if there is one: offers are
+// withdrawn, and the node takes sockets again.
+func (n *Node) turnBack(order string) {
+	n.drainMu.Lock()
+	defer n.drainMu.Unlock()
+	if n.drain == nil || !n.drain.undo(order) {
+		return
+	}
+	n.draining.Store(false)
+	n.lease.Kick()
+	n.log.Info("drain undone", "sessions", n.hub.Len())
+}
+
+// lastDrain is the drain under way, or the last; nil if there was none.
+func (n *Node) lastDrain() *drainer {
+	n.drainMu.Lock()
+	defer n.drainMu.Unlock()
+	return n.drain
 }
 
 // Drain takes no more sockets, offers every session another node at a pace that
 // spreads the moves, and returns when they are gone or the budget is over. Who
 // cannot be moved is told bye: the session stays, detached, and goes on
-// elsewhere by a resume.
+// elsewhere by a resume. It is for the end of the process and cannot be undone;
+// a drain that an operator began goes on within its budget.
 func (n *Node) Drain(ctx context.Context) error {
-	n.draining.Store(true) // before anything that may take time
-	n.lease.Kick()
 	ctx, cancel := context.WithTimeoutCause(ctx, n.cfg.DrainBudget, errDrained)
 	defer cancel()
-	d := &drainer{
-		n: n, plan: drain.NewPlan(n.hub.Len(), n.cfg.DrainBudget, rand.Float64), began: time.Now(),
-		slots: make(chan struct{}, drainAsking), bye: make(map[*session.Session]bool),
+	d, fresh := n.turn("", n.cfg.DrainBudget, true)
+	if fresh {
+		return d.run(ctx)
 	}
-	n.log.Info("draining", "sessions", n.hub.Len(), "budget", n.cfg.DrainBudget.String())
-	err := d.run(ctx)
-	cancel()
-	d.work.Wait()
-	took := time.Since(d.began).Round(time.Millisecond).String()
-	if err != nil {
-		n.log.Warn("drain ends with sessions left", "sessions", n.hub.Len(), "moved", d.moved.Load(), "told", d.told.Load(), "took", took)
-		return err
+	select {
+	case <-d.ended:
+	case <-ctx.Done():
 	}
-	n.log.Info("drained", "sessions", d.moved.Load()+d.told.Load(), "moved", d.moved.Load(), "told", d.told.Load(), "took", took)
+	if n.hub.Len() > 0 {
+		return errDrained
+	}
 	return nil
 }
 
+// retime gives a drain under way another budget, and says whether it is under
+// way. An order without a budget, or after the final one, changes nothing.
+func (d *drainer) retime(order string, budget time.Duration, final bool) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.state != store.DrainRunning {
+		return false
+	}
+	if order != "" {
+		d.order = order
+	}
+	if !d.final {
+		d.final, d.pace = final, d.n.paced(budget)
+	}
+	return true
+}
+
+// undo ends a drain, unless the process is to end, and says whether it did.
+func (d *drainer) undo(order string) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.order = order
+	if d.final || d.state == store.DrainStopped {
+		return false
+	}
+	if d.state == store.DrainRunning {
+		d.took = time.Since(d.began)
+	}
+	d.state = store.DrainStopped
+	close(d.quit)
+	return true
+}
+
+// run drains until it is over, for whatever reason.
 func (d *drainer) run(ctx context.Context) error {
-	seen := make(map[*session.Session]bool)
-	var queue []*session.Session
+	within, cancel := context.WithCancel(ctx)
+	defer cancel()
+	err := d.loop(within)
+	cancel()
+	d.work.Wait()
+	d.mu.Lock()
+	if d.state == store.DrainRunning {
+		d.state, d.took = store.DrainDone, time.Since(d.began)
+	}
+	undone, took := d.state == store.DrainStopped, d.took.Round(time.Millisecond).String()
+	var standing []*session.Session
+	for s := range d.offered {
+		standing = append(standing, s)
+	}
+	d.mu.Unlock()
+	if undone {
+		for _, s := range standing {
+			s.Cancel()
+		}
+	}
+	close(d.ended)
+	d.n.lease.Kick() // its load has changed
+	d.n.orders.ring()
+	switch {
+	case undone:
+	case err != nil:
+		d.n.log.Warn("drain ends with sessions left", "sessions", d.n.hub.Len(), "moved", d.moved.Load(), "told", d.told.Load(), "took", took)
+	default:
+		d.n.log.Info("drained", "sessions", d.moved.Load()+d.told.Load(), "moved", d.moved.Load(), "told", d.told.Load(), "took", took)
+	}
+	return err
+}
+
+func (d *drainer) loop(ctx context.Context) error {
 	tick := time.NewTicker(drainLook)
 	defer tick.Stop()
-	for begun := 0; ; {
-		all := d.n.hub.All() // also whoever logs in meanwhile
-		if len(all) == 0 {
+	var since time.Time
+	for round, begun := 0, 0; ; round++ {
+		d.mu.Lock()
+		p := d.pace
+		d.mu.Unlock()
+		if p.since != since {
+			since, begun = p.since, 0
+		}
+		after := time.Since(since)
+		switch {
+		case d.empty():
 			return nil
+		case after >= p.budget:
+			return errDrained
 		}
-		for _, s := range all {
-			if !seen[s] {
-				seen[s] = true
-				queue = append(queue, s)
-			}
+		d.resolve(ctx)
+		if round%(1+d.n.hub.Len()/drainCrowd) == 0 {
+			d.gather(p.Bye(after))
 		}
-		after := time.Since(d.began)
-		if d.plan.Bye(after) {
-			for _, s := range all {
-				d.giveUp(s)
-			}
-			queue = nil
-		}
-		rand.Shuffle(len(queue), func(i, j int) { queue[i], queue[j] = queue[j], queue[i] })
-		for due := d.plan.Due(after); begun < due && len(queue) > 0 && d.n.mover.Sent() < drainOffers; begun++ {
-			d.begin(ctx, queue[0])
-			queue = queue[1:]
+		for due := p.Due(after); begun < due && len(d.queue) > 0 && len(d.slots) < drainAsking && d.n.mover.Sent() < drainOffers; begun++ {
+			d.begin(ctx, d.queue[0])
+			d.queue = d.queue[1:]
 		}
 		select {
 		case <-ctx.Done():
 			return context.Cause(ctx)
+		case <-d.quit:
+			return errUndone
 		case <-tick.C:
+		}
+	}
+}
+
+// empty says whether there is nobody left, and nobody on the way in or out. A
+// process that ends does not wait for sockets that never said who they are.
+func (d *drainer) empty() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.n.hub.Len() > 0 || len(d.offered) > 0 {
+		return false
+	}
+	return d.final || len(d.unsure)+d.asking == 0 && d.n.sockets.Load() == 0
+}
+
+// gather queues who was not seen before, or is to be tried again; or gives them
+// all up, late in the drain.
+func (d *drainer) gather(bye bool) {
+	all := d.n.hub.All() // also whoever logs in meanwhile
+	if bye {
+		for _, s := range all {
+			d.seen[s] = true
+			d.giveUp(s)
+		}
+		d.queue = nil
+		return
+	}
+	var more []*session.Session
+	for _, s := range all {
+		if !d.seen[s] {
+			d.seen[s] = true
+			more = append(more, s)
+		}
+	}
+	rand.Shuffle(len(more), func(i, j int) { more[i], more[j] = more[j], more[i] })
+	d.queue = append(d.queue, more...)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for now := time.Now(); len(d.again) > 0 && !now.Before(d.again[0].at); d.again = d.again[1:] {
+		s := d.again[0].s
+		if there, ok := d.n.hub.Find(s.ID()); ok && there == s {
+			d.queue = append(d.queue, s)
 		}
 	}
 }
@@ -108,30 +304,72 @@ func (d *drainer) begin(ctx context.Context, s *session.Session) {
 		d.sayBye(s)
 		return
 	}
-	select {
-	case d.slots <- struct{}{}:
-	case <-ctx.Done():
-		return
-	}
+	d.slots <- struct{}{} // there is one
+	d.mu.Lock()
+	d.offered[s] = true
+	d.mu.Unlock()
 	d.work.Go(func() {
 		defer func() { <-d.slots }()
-		err := d.n.mover.Offer(ctx, s, move.Why{Reason: wire.ForDrain, Final: true, Over: func(state store.OfferState) {
-			switch state {
-			case store.OfferCommitted:
-				d.moved.Add(1)
-			case "": // its socket is gone
-			default:
-				d.sayBye(s)
-			}
-		}})
+		over := func(state store.OfferState) { d.over(s, state) }
+		err := d.n.mover.Offer(ctx, s, move.Why{Reason: wire.ForDrain, Final: true, Over: over})
+		if err == nil {
+			return
+		}
+		d.mu.Lock()
+		delete(d.offered, s)
+		if errors.Is(err, store.ErrBusy) { // an earlier offer stands: it may be taken up yet
+			d.again = append(d.again, retry{s, time.Now().Add(drainAgain)})
+		}
+		d.mu.Unlock()
 		switch {
-		case err == nil, errors.Is(err, store.ErrMoved), errors.Is(err, store.ErrGone):
-		case errors.Is(err, store.ErrBusy): // an earlier offer stands: it may be taken up yet
+		case errors.Is(err, store.ErrBusy), errors.Is(err, store.ErrMoved), errors.Is(err, store.ErrGone), ctx.Err() != nil:
 		default:
 			d.n.log.Debug("not moved", "session", s.ID(), "error", err)
 			d.sayBye(s)
 		}
 	})
+}
+
+// over counts what became of an offer, and goes on from there.
+func (d *drainer) over(s *session.Session, state store.OfferState) {
+	d.mu.Lock()
+	delete(d.offered, s)
+	if state == "" { // its socket is gone, maybe because it has moved
+		d.unsure = append(d.unsure, s)
+	}
+	d.mu.Unlock()
+	switch state {
+	case "":
+		return
+	case store.OfferCommitted:
+		d.moved.Add(1)
+		return
+	case store.OfferRefused:
+		d.refused.Add(1)
+	}
+	d.sayBye(s)
+}
+
+// resolve counts those as moved whose socket went with an offer that was
+// claimed by then.
+func (d *drainer) resolve(ctx context.Context) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for ; len(d.unsure) > 0 && len(d.slots) < drainAsking; d.unsure = d.unsure[1:] {
+		s := d.unsure[0]
+		d.asking++
+		d.slots <- struct{}{} // there is one
+		d.work.Go(func() {
+			defer func() { <-d.slots }()
+			rec, _, err := d.n.store.Peek(ctx, s.ID())
+			if err == nil && rec.Gen > s.Gen() && len(rec.Moves) > 0 && rec.Moves[0].From == d.n.cfg.Node {
+				d.moved.Add(1)
+			}
+			d.mu.Lock()
+			d.asking--
+			d.mu.Unlock()
+		})
+	}
 }
 
 // giveUp withdraws what was offered, or says bye.
@@ -146,17 +384,20 @@ func (d *drainer) giveUp(s *session.Session) {
 // sayBye tells a client, once, to resume elsewhere after a while.
 func (d *drainer) sayBye(s *session.Session) {
 	d.mu.Lock()
-	again := d.bye[s]
-	d.bye[s] = true
+	skip := d.bye[s] || d.state == store.DrainStopped
+	if !skip {
+		d.bye[s] = true
+	}
+	p := d.pace
 	d.mu.Unlock()
-	if again {
+	if skip {
 		return
 	}
 	d.told.Add(1)
-	after := time.Since(d.began)
+	after := time.Since(p.since)
 	spread := int64(drainSpread)
-	if d.plan.Bye(after) {
-		spread = max(1, d.plan.Spread(after).Milliseconds())
+	if p.Bye(after) {
+		spread = max(1, p.Spread(after).Milliseconds())
 	}
 	s.Send("bye", wire.Bye{Reason: "drain", RetryAfterMS: rand.Int64N(spread)}, wire.CloseRestart, "the node is going away")
 }

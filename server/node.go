@@ -3,7 +3,6 @@ package server
 import (
 	"context"
 	"crypto/rand"
-	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -13,6 +12,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 
 	"godwit/server/auth"
+	"godwit/server/fleet"
 	"godwit/server/hub"
 	"godwit/server/move"
 	"godwit/server/relay"
@@ -50,10 +50,15 @@ type Node struct {
 	leaving *watch.Departures
 	sweep   *watch.Sweep
 	mover   *move.Mover
+	fleet   *fleet.Fleet
+	orders  *orders
 
 	started  time.Time
 	sockets  atomic.Int64
 	draining atomic.Bool
+
+	drainMu sync.Mutex
+	drain   *drainer // guarded by drainMu: the last one
 }
 
 // New makes a node on a store. Run starts it.
@@ -77,6 +82,7 @@ func New(cfg Config, st *store.Store, verifier *auth.Verifier, log *slog.Logger)
 	n.mover = move.New(move.Config{
 		Ref: ref, NodeURL: cfg.URL, PublicURL: cfg.PublicURL, Life: cfg.OfferTTL, MaxSessions: cfg.MaxSessions,
 	}, st, n.hub.Len, n.draining.Load, log)
+	n.fleet, n.orders = fleet.New(st, ref), newOrders(n)
 	n.sweep = &watch.Sweep{Store: st, Ref: ref, Lease: n.lease, Log: log}
 	n.door = &session.Door{
 		Config: cfg.Config, Store: st, Relay: n.relay, Hub: n.hub, Verifier: verifier,
@@ -111,6 +117,10 @@ func (l listener) Told(w store.Word) {
 		if s, ok := l.n.hub.Find(w.Session); ok {
 			s.Told(w.Offer, w.What == store.WordDone)
 		}
+	case store.WordOrder, store.WordMove:
+		l.n.orders.told(w)
+	case store.WordOffered:
+		l.n.fleet.Told(w)
 	default:
 		l.n.mover.Told(w)
 	}
@@ -134,6 +144,7 @@ func (n *Node) record() store.Node {
 	return store.Node{
 		Ref: n.cfg.Node, URL: n.cfg.URL, Revision: n.cfg.Revision, State: state,
 		Sessions: n.hub.Len() + n.mover.Pending(), Started: n.started, Key: n.mover.Key(),
+		Rooms: n.relay.Len(), Knows: knows,
 	}
 }
 
@@ -161,6 +172,9 @@ func (n *Node) Joined() <-chan struct{} { return n.lease.Joined() }
 // Sessions is how many sessions are attached.
 func (n *Node) Sessions() int { return n.hub.Len() }
 
+// Fleet answers for every node.
+func (n *Node) Fleet() *fleet.Fleet { return n.fleet }
+
 // Ref is the node's name and boot.
 func (n *Node) Ref() store.Ref { return n.cfg.Node }
 
@@ -177,7 +191,7 @@ func (n *Node) Run(ctx context.Context) error {
 	store.Go(func() { n.fatal("store", n.store.Run(lanes)) })
 	for name, run := range map[string]func(context.Context) error{
 		"subscriber": n.sub.Run, "relay": n.relay.Run, "lease": n.lease.Run,
-		"custody": n.custody.Run, "sweep": n.sweep.Run, "mover": n.mover.Run, "balance": n.balance,
+		"custody": n.custody.Run, "sweep": n.sweep.Run, "mover": n.mover.Run, "orders": n.orders.run, "balance": n.balance,
 	} {
 		work.Go(func() { n.fatal(name, run(duties)) })
 	}
@@ -270,5 +284,3 @@ func (n *Node) State() State {
 		StoreReachable: n.lease.Reachable(), Draining: n.draining.Load(),
 	}
 }
-
-var errDrained = errors.New("drain budget is over")

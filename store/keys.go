@@ -76,6 +76,7 @@ func (r Ref) prefix() string { return "gw:{n:" + r.Node + "/" + r.Boot + "}:" }
 func (r Ref) recordKey() string   { return r.prefix() + "record" }   // hash; lives a while longer than the lease
 func (r Ref) leaseKey() string    { return r.prefix() + "lease" }    // string, GODWIT_LEASE; renewed by the node
 func (r Ref) sessionsKey() string { return r.prefix() + "sessions" } // set of sid; emptied by the node or by the sweep of it
+func (r Ref) drainKey() string    { return r.prefix() + "drain" }    // hash; how its last drain goes: written by the node, lives as the record does
 func (r Ref) channel() string     { return r.prefix() + "ctl" }      // pub/sub: probes, and word from other nodes
 
 // clientKey holds the session that claimed a client id: string, ClaimTTL,

@@ -18,12 +18,18 @@ type Node struct {
 	URL      string
 	Revision string
 	State    string // joining, ready, draining
-	Sessions int    // attached to it
+	Sessions int    // attached to it, and places kept for those on their way
+	Owned    int    // on its list: attached now; read by Nodes alone
+	Rooms    int    // it has members in
 	Started  time.Time
 	// Key is the public half of what this life of the node signs offers with.
 	Key string
-	// Alive says whether the lease stands; read by Nodes alone.
+	// Knows names the orders that the node obeys, with a space between them.
+	Knows string
+	// Alive says whether the lease stands, Lease for how long yet; read by Nodes
+	// alone.
 	Alive bool
+	Lease time.Duration
 }
 
 // Node states.
@@ -31,6 +37,8 @@ const (
 	NodeJoining  = "joining"
 	NodeReady    = "ready"
 	NodeDraining = "draining"
+	// NodeLost is no record's: the lease is over, and the node not swept yet.
+	NodeLost = "lost"
 )
 
 // Renew writes a node's record and lease, and lists the node. The record stands
@@ -47,7 +55,8 @@ func (s *Store) Renew(ctx context.Context, n Node) error {
 	_, err := s.run(ctx, renewScript, []string{n.recordKey(), n.leaseKey()},
 		lease, lease+2*s.cfg.OfferTTL.Milliseconds(),
 		"url", n.URL, "revision", n.Revision, "state", n.State,
-		"sessions", n.Sessions, "started", n.Started.UnixMilli(), "key", n.Key)
+		"sessions", n.Sessions, "started", n.Started.UnixMilli(), "key", n.Key,
+		"rooms", n.Rooms, "knows", n.Knows)
 	return err
 }
 
@@ -60,13 +69,15 @@ func (s *Store) Nodes(ctx context.Context) ([]Node, error) {
 		return nil, unavailable("list nodes", err)
 	}
 	pipe := s.rdb.Pipeline()
-	leases := make([]*redis.IntCmd, len(names))
+	owned := make([]*redis.IntCmd, len(names))
+	leases := make([]*redis.DurationCmd, len(names))
 	records := make([]*redis.MapStringStringCmd, len(names))
 	refs := make([]Ref, len(names))
 	for i, name := range names {
 		node, boot, _ := strings.Cut(name, " ")
 		refs[i] = Ref{node, boot}
-		leases[i] = pipe.Exists(ctx, refs[i].leaseKey())
+		owned[i] = pipe.SCard(ctx, refs[i].sessionsKey())
+		leases[i] = pipe.PTTL(ctx, refs[i].leaseKey())
 		records[i] = pipe.HGetAll(ctx, refs[i].recordKey())
 	}
 	if len(names) > 0 {
@@ -79,9 +90,12 @@ func (s *Store) Nodes(ctx context.Context) ([]Node, error) {
 		f := records[i].Val()
 		sessions, _ := strconv.Atoi(f["sessions"]) // absent in a record that has expired
 		started, _ := strconv.ParseInt(f["started"], 10, 64)
+		rooms, _ := strconv.Atoi(f["rooms"])
+		lease := max(0, leases[i].Val()) // below 0: there is none
 		out[i] = Node{
 			Ref: ref, URL: f["url"], Revision: f["revision"], State: f["state"],
-			Sessions: sessions, Started: time.UnixMilli(started), Key: f["key"], Alive: leases[i].Val() == 1,
+			Sessions: sessions, Started: time.UnixMilli(started), Key: f["key"],
+			Owned: int(owned[i].Val()), Rooms: rooms, Knows: f["knows"], Alive: lease > 0, Lease: lease,
 		}
 	}
 	return out, nil
@@ -155,6 +169,8 @@ type Word struct {
 	Offer   string `json:"offer,omitempty"` // its id
 	Node    string `json:"node,omitempty"`  // who speaks, and its
 	Boot    string `json:"boot,omitempty"`
+	Target  string `json:"target,omitempty"` // a node's name
+	Why     string `json:"why,omitempty"`    // one of No...; empty: it was done
 }
 
 // What a word says.
@@ -166,6 +182,18 @@ const (
 	WordRelease  = "release"  // to a target: nobody comes for Offer
 	WordClaimed  = "claimed"  // to the source: Offer was claimed, Session is at Gen
 	WordDone     = "done"     // to the source: the client needs the old socket no more
+	WordOrder    = "order"    // to a node: its record has an order for it
+	WordMove     = "move"     // to an owner: offer Session the node Target, as Offer
+	WordOffered  = "offered"  // to who asked for that: it was done, or Why not
+)
+
+// Why a session was not offered another node.
+const (
+	NoSession = "session"  // it is not attached there
+	NoCaps    = "caps"     // its client follows no redirect
+	NoTarget  = "target"   // no node can take it
+	NoOther   = "standing" // another offer stands
+	NoStore   = "store"    // the store did not answer, or something failed
 )
 
 // Tell sends a word to a node. It may be lost; what depends on it is checked

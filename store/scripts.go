@@ -68,6 +68,12 @@ var handoverLua string
 //go:embed withdraw.lua
 var withdrawLua string
 
+//go:embed order.lua
+var orderLua string
+
+//go:embed progress.lua
+var progressLua string
+
 // script is one atomic operation.
 type script struct {
 	name string
@@ -107,6 +113,9 @@ var (
 	offerScript    = define("offer", offerLua)
 	handoverScript = define("handover", handoverLua)
 	withdrawScript = define("withdraw", withdrawLua)
+
+	orderScript    = define("order", orderLua)
+	progressScript = define("progress", progressLua)
 )
 
 // call is one script call on its way to Redis.

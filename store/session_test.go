@@ -269,16 +269,19 @@ func TestDue_ADetachedSessionComesUpAfterItsGrace(t *testing.T) {
 
 func TestNodes_AreAliveWhileTheirLeaseStands(t *testing.T) {
 	each(t, Config{Lease: 500 * time.Millisecond}, func(t *testing.T, s *Store) {
-		n := Node{Ref: here, URL: "ws://h", Revision: "r", State: NodeReady, Sessions: 3, Started: time.UnixMilli(1700000000000)}
+		n := Node{Ref: here, URL: "ws://h", Revision: "r", State: NodeReady, Sessions: 3, Rooms: 2, Started: time.UnixMilli(1700000000000), Knows: "drain"}
 		if err := s.Renew(t.Context(), n); err != nil {
 			t.Fatal(err)
 		}
-		n.Alive = true
-		all, err := s.Nodes(t.Context())
-		if err != nil || len(all) != 1 || all[0] != n {
-			t.Fatalf("nodes %+v, %v, want %+v", all, err, n)
-		}
 		begin(t, s, "sid", "ann")
+		n.Alive, n.Owned = true, 1
+		all, err := s.Nodes(t.Context())
+		if err != nil || len(all) != 1 || all[0].Lease <= 0 || all[0].Lease > 500*time.Millisecond {
+			t.Fatalf("nodes %+v, %v, want one with a lease of 500ms at most", all, err)
+		}
+		if n.Lease = all[0].Lease; all[0] != n {
+			t.Fatalf("node %+v, want %+v", all[0], n)
+		}
 		for all[0].Alive {
 			if all, err = s.Nodes(t.Context()); err != nil {
 				t.Fatal(err)

@@ -50,7 +50,7 @@ func run(ctx context.Context, args, env []string, in io.Reader, out, errs io.Wri
 	root.SetOut(out)
 	root.SetErr(errs)
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usage{err} })
-	root.AddCommand(serveCommand(env), devCommand(env), tokenCommand(env), versionCommand(), chatCommand(), soakCommand(env))
+	root.AddCommand(serveCommand(env), devCommand(env), tokenCommand(env), versionCommand(), chatCommand(), nodesCommand(env), drainCommand(env), soakCommand(env))
 	err := root.ExecuteContext(ctx)
 	var u usage
 	switch {

@@ -182,7 +182,7 @@ func (m *node) run(ctx context.Context) error {
 	router := chi.NewRouter()
 	router.Get("/v1/ws", ws.ServeHTTP)
 	web := m.server(router)
-	probes := m.server(admin.Probes(n.State))
+	ops := m.server(admin.New(admin.Config{Token: s.AdminToken, State: n.State, Fleet: n.Fleet(), Log: m.log}))
 
 	// The order of the stop: sockets, then the node that served them, then
 	// what shows how it stands.
@@ -205,7 +205,7 @@ func (m *node) run(ctx context.Context) error {
 	}
 	failed := make(chan error, 2)
 	http.Go(func() { failed <- web.Serve(public) })
-	http.Go(func() { failed <- probes.Serve(private) })
+	http.Go(func() { failed <- ops.Serve(private) })
 	m.log.Info("listening", "addr", public.Addr().String(), "admin", private.Addr().String(), "revision", s.Revision)
 	if st.Embedded() {
 		m.welcome(public.Addr().String(), dev)
@@ -224,7 +224,7 @@ func (m *node) run(ctx context.Context) error {
 	stopFleet()
 	duties.Wait()
 	web.Close()
-	probes.Close()
+	ops.Close()
 	http.Wait()
 	m.log.Info("stopped")
 	return err

@@ -18,7 +18,7 @@ import (
 // are the whole of it: name, default and what it means.
 type Settings struct {
 	Listen      string `envconfig:"GODWIT_LISTEN" default:":8080" doc:"address of the public listener; port 0 picks one; unset, with the embedded store and dev tokens: 127.0.0.1:8080"`
-	AdminListen string `envconfig:"GODWIT_ADMIN_LISTEN" default:":8081" doc:"address of the admin listener (probes); port 0 picks one; unset, with the embedded store and dev tokens: 127.0.0.1:8081"`
+	AdminListen string `envconfig:"GODWIT_ADMIN_LISTEN" default:":8081" doc:"address of the admin listener (probes, admin API); port 0 picks one; unset, with the embedded store and dev tokens: 127.0.0.1:8081"`
 	RedisURL    string `envconfig:"GODWIT_REDIS_URL" secret:"true" doc:"where the state lives: redis://, rediss:// or unix://; empty is the embedded store, one process and nothing kept"`
 
 	AuthSecret   string `envconfig:"GODWIT_AUTH_SECRET" secret:"true" doc:"HS256 key of tokens"`

@@ -1,6 +1,3 @@
-// Package admin is the operators' way in: for now the probes.
-//
-// It shows how a node stands and decides nothing about it.
 package admin
 
 import (
@@ -13,9 +10,8 @@ import (
 	"godwit/server"
 )
 
-// Probes serves /livez, /readyz and /startupz.
-func Probes(state func() server.State) http.Handler {
-	r := chi.NewRouter()
+// probes serves /livez, /readyz and /startupz.
+func probes(r chi.Router, state func() server.State) {
 	r.Get("/livez", func(w http.ResponseWriter, _ *http.Request) { say(w, nil) })
 	r.Get("/readyz", func(w http.ResponseWriter, _ *http.Request) {
 		s := state()
@@ -42,7 +38,6 @@ func Probes(state func() server.State) http.Handler {
 		}
 		say(w, nil)
 	})
-	return r
 }
 
 // say answers 200, or 503 with the reasons.

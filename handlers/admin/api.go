@@ -1,0 +1,183 @@
+// Package admin is the operators' way in: probes, and the admin API about the
+// whole fleet, whichever node is asked.
+//
+// It reads requests, lets in who has the token, and turns errors into problems
+// (RFC 9457). It decides nothing about nodes or sessions: that is server/fleet's.
+package admin
+
+import (
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/base64"
+	"errors"
+	"log/slog"
+	"net/http"
+	"strings"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/adapters/humachi"
+	"github.com/go-chi/chi/v5"
+	"github.com/go-json-experiment/json"
+
+	"godwit/server"
+	"godwit/server/fleet"
+	"godwit/store"
+)
+
+// Config is what the operators' way in stands on.
+type Config struct {
+	Token string // of the admin API; empty turns it off
+	State func() server.State
+	Fleet Fleet
+	Log   *slog.Logger
+}
+
+// Fleet is what the API asks; server/fleet answers it. Each noun names its part.
+type Fleet interface {
+	nodes
+	drains
+	moves
+}
+
+// api is the admin API.
+type api struct {
+	fleet Fleet
+	log   *slog.Logger
+}
+
+// New serves the probes, /openapi.json and /admin/v1.
+func New(cfg Config) http.Handler {
+	r := chi.NewRouter()
+	r.Use(jsonBody, guard(cfg.Token))
+	r.NotFound(func(w http.ResponseWriter, _ *http.Request) { problem(w, http.StatusNotFound, "there is nothing here") })
+	r.MethodNotAllowed(func(w http.ResponseWriter, _ *http.Request) {
+		problem(w, http.StatusMethodNotAllowed, "this path has other methods")
+	})
+	probes(r, cfg.State)
+	c := huma.DefaultConfig("Godwit", "1")
+	c.DocsPath, c.SchemasPath, c.CreateHooks = "", "", nil // no page from elsewhere, no $schema in answers
+	c.Info.Description = "What operators ask of a fleet. Every answer is about the fleet, not the node asked."
+	c.Components.SecuritySchemes = map[string]*huma.SecurityScheme{"token": {Type: "http", Scheme: "bearer"}}
+	h := humachi.New(r, c)
+	a := &api{fleet: cfg.Fleet, log: cfg.Log}
+	a.serveNodes(h)
+	a.serveDrains(h)
+	a.serveSessions(h)
+	return r
+}
+
+const (
+	// bodyMost is the largest body of a request, in bytes.
+	bodyMost = 64 << 10
+	prefix   = "/admin/v1"
+)
+
+// operation is an entry of the API. Every one of them may also answer 401, 404
+// without a token set, 422 and 503.
+func operation(method, path, id, summary string, change ...func(*huma.Operation)) huma.Operation {
+	op := huma.Operation{
+		OperationID: id, Method: method, Path: prefix + path, Summary: summary, MaxBodyBytes: bodyMost,
+		Security: []map[string][]string{{"token": {}}},
+		Errors: []int{
+			http.StatusUnauthorized, http.StatusNotFound, http.StatusConflict,
+			http.StatusServiceUnavailable, http.StatusGatewayTimeout,
+		},
+	}
+	for _, f := range change {
+		f(&op)
+	}
+	return op
+}
+
+// accepted makes 202 the answer.
+func accepted(op *huma.Operation) { op.DefaultStatus = http.StatusAccepted }
+
+// jsonBody takes a body for JSON, whatever it is called.
+func jsonBody(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		r.Header.Set("Content-Type", "application/json")
+		next.ServeHTTP(w, r)
+	})
+}
+
+// guard lets in to the API who has the token.
+func guard(token string) func(http.Handler) http.Handler {
+	want := sha256.Sum256([]byte(token))
+	return func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			scheme, given, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+			got := sha256.Sum256([]byte(given)) // of one length, so that the time tells nothing
+			switch {
+			case !strings.HasPrefix(r.URL.Path, "/admin/"):
+				next.ServeHTTP(w, r)
+			case token == "":
+				problem(w, http.StatusNotFound, "the admin API is off: GODWIT_ADMIN_TOKEN is not set at this node")
+			case !strings.EqualFold(scheme, "Bearer") || subtle.ConstantTimeCompare(got[:], want[:]) != 1:
+				w.Header().Set("WWW-Authenticate", "Bearer")
+				problem(w, http.StatusUnauthorized, "expected Authorization: Bearer with the admin token")
+			default:
+				next.ServeHTTP(w, r)
+			}
+		})
+	}
+}
+
+// problem answers what no operation answers.
+func problem(w http.ResponseWriter, status int, detail string) {
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(status)
+	_ = json.MarshalWrite(w, map[string]any{"title": http.StatusText(status), "status": status, "detail": detail}, json.Deterministic(true)) // who is gone needs no answer
+}
+
+// failed turns an error into a problem.
+func (a *api) failed(err error) error {
+	var c *fleet.Conflict
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &c):
+		return huma.Error409Conflict(c.Why)
+	case errors.Is(err, fleet.ErrNoNode), errors.Is(err, fleet.ErrNoSession), errors.Is(err, fleet.ErrNoDrain):
+		return huma.Error404NotFound(err.Error())
+	case errors.Is(err, fleet.ErrNoAnswer):
+		return huma.Error504GatewayTimeout(err.Error() + ": it may have done it; look again")
+	case errors.Is(err, store.ErrUnavailable):
+		a.log.Debug("admin request not answered", "error", err)
+		return huma.ErrorWithHeaders(huma.Error503ServiceUnavailable("the store cannot be reached: the outcome is unknown, ask again"),
+			http.Header{"Retry-After": {"1"}})
+	}
+	a.log.Error("admin request failed", "error", err)
+	return huma.Error500InternalServerError("something is wrong here; the node's log says what")
+}
+
+// span is the part of a list that is asked for.
+type span struct {
+	Limit  int    `query:"limit" minimum:"1" maximum:"1000" default:"100" doc:"items at most"`
+	Cursor string `query:"cursor" doc:"where the last answer ended"`
+}
+
+// list is a part of a list.
+type list[T any] struct {
+	Items  []T    `json:"items"`
+	Cursor string `json:"cursor,omitempty" doc:"of the items that follow, if there are any"`
+}
+
+// cut is the part of a whole list, sorted by key, that is asked for.
+func cut[T any](all []T, key func(T) string, s span) (list[T], error) {
+	after, err := base64.RawURLEncoding.DecodeString(s.Cursor)
+	if err != nil {
+		return list[T]{}, huma.Error422UnprocessableEntity("cursor: expected one of an answer before")
+	}
+	out := list[T]{Items: []T{}}
+	for _, item := range all {
+		switch {
+		case s.Cursor != "" && key(item) <= string(after):
+		case len(out.Items) == s.Limit:
+			out.Cursor = base64.RawURLEncoding.EncodeToString([]byte(key(out.Items[s.Limit-1])))
+			return out, nil
+		default:
+			out.Items = append(out.Items, item)
+		}
+	}
+	return out, nil
+}

@@ -1,0 +1,293 @@
+package admin
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/go-json-experiment/json"
+
+	"godwit/server"
+	"godwit/server/fleet"
+	"godwit/store"
+)
+
+// script is a fleet that answers as told, and remembers what it was asked.
+type script struct {
+	nodes []store.Node
+	drain fleet.Drain
+	err   error
+	asked []string
+}
+
+func (s *script) ask(what string, args ...any) { s.asked = append(s.asked, fmt.Sprint(what, args)) }
+
+func (s *script) Nodes(context.Context) ([]store.Node, error) { return s.nodes, s.err }
+
+func (s *script) Node(_ context.Context, name string) (store.Node, error) {
+	s.ask("node", name)
+	if s.err != nil {
+		return store.Node{}, s.err
+	}
+	return s.nodes[0], nil
+}
+
+func (s *script) Drain(_ context.Context, node string, budget time.Duration) (fleet.Drain, error) {
+	s.ask("drain", node, budget)
+	return s.drain, s.err
+}
+
+func (s *script) Drained(_ context.Context, node string) (fleet.Drain, error) {
+	s.ask("drained", node)
+	return s.drain, s.err
+}
+
+func (s *script) Undrain(_ context.Context, node string) (fleet.Drain, error) {
+	s.ask("undrain", node)
+	return s.drain, s.err
+}
+
+func (s *script) Redirect(_ context.Context, session, node string) (string, error) {
+	s.ask("redirect", session, node)
+	return "offer-1", s.err
+}
+
+func (s *script) served(token string) http.Handler {
+	return New(Config{Token: token, State: func() server.State { return server.State{} }, Fleet: s, Log: slog.New(slog.DiscardHandler)})
+}
+
+// request makes one request with the token, unless a header says otherwise.
+func request(h http.Handler, method, path, body string, header ...string) *httptest.ResponseRecorder {
+	var sent io.Reader
+	if body != "" {
+		sent = strings.NewReader(body)
+	}
+	r := httptest.NewRequest(method, path, sent)
+	r.Header.Set("Authorization", "Bearer right")
+	for i := 0; i+1 < len(header); i += 2 {
+		r.Header.Set(header[i], header[i+1])
+	}
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, r)
+	return w
+}
+
+// problemOf expects a problem as RFC 9457 has it.
+func problemOf(t *testing.T, name string, w *httptest.ResponseRecorder, status int, says string) {
+	t.Helper()
+	var p struct {
+		Title, Detail string
+		Status        int
+	}
+	err := json.Unmarshal(w.Body.Bytes(), &p, json.MatchCaseInsensitiveNames(true))
+	if w.Code != status || w.Header().Get("Content-Type") != "application/problem+json" || err != nil ||
+		p.Status != status || p.Title != http.StatusText(status) || !strings.Contains(w.Body.String(), says) {
+		t.Errorf("%s: %d %s %s (%v), want a problem %d with %q", name, w.Code, w.Header().Get("Content-Type"), w.Body, err, status, says)
+	}
+}
+
+var paths = []struct{ method, path string }{
+	{"GET", "/admin/v1/nodes"},
+	{"GET", "/admin/v1/nodes/n1"},
+	{"POST", "/admin/v1/nodes/n1/drain"},
+	{"GET", "/admin/v1/nodes/n1/drain"},
+	{"DELETE", "/admin/v1/nodes/n1/drain"},
+	{"POST", "/admin/v1/sessions/s1/redirect"},
+	{"GET", "/admin/v1/nothing"},
+}
+
+func TestAPI_NobodyGetsInWithoutTheToken(t *testing.T) {
+	s := &script{}
+	for _, p := range paths {
+		for name, auth := range map[string]string{
+			"no token": "", "another": "Bearer wrong", "a part of it": "Bearer righ", "more than it": "Bearer right ", "basic": "Basic right",
+			"no scheme": "right", "an empty one": "Bearer ",
+		} {
+			w := request(s.served("right"), p.method, p.path, "", "Authorization", auth)
+			problemOf(t, name+" at "+p.method+" "+p.path, w, 401, "token")
+			if w.Header().Get("WWW-Authenticate") != "Bearer" {
+				t.Errorf("%s: WWW-Authenticate is %q", name, w.Header().Get("WWW-Authenticate"))
+			}
+		}
+		for _, auth := range []string{"Bearer right", "Bearer ", ""} {
+			problemOf(t, "no token set, with "+auth, request(s.served(""), p.method, p.path, "", "Authorization", auth), 404, "GODWIT_ADMIN_TOKEN")
+		}
+	}
+	if len(s.asked) > 0 {
+		t.Errorf("the fleet was asked %q all the same", s.asked)
+	}
+	if w := request(s.served("right"), "GET", "/livez", "", "Authorization", ""); w.Code != 200 {
+		t.Errorf("a probe without the token: %d", w.Code)
+	}
+	if w := request(s.served("right"), "GET", "/admin/v1/nodes", "", "Authorization", "bearer right"); w.Code != 200 {
+		t.Errorf("the scheme in lower case: %d", w.Code)
+	}
+}
+
+func TestAPI_EachErrorHasItsStatus(t *testing.T) {
+	for _, c := range []struct {
+		err    error
+		status int
+		says   string
+	}{
+		{fmt.Errorf("%w: n9", fleet.ErrNoNode), 404, "no such node: n9"},
+		{fleet.ErrNoSession, 404, "no such session"},
+		{fleet.ErrNoDrain, 404, "no drain"},
+		{fmt.Errorf("x: %w", &fleet.Conflict{Why: "it is draining"}), 409, "it is draining"},
+		{fmt.Errorf("x: %w", fleet.ErrNoAnswer), 504, "look again"},
+		{fmt.Errorf("list nodes: %w: dial 10.0.0.7", store.ErrUnavailable), 503, "ask again"},
+		{errors.New("secret detail"), 500, "log"},
+	} {
+		s := &script{err: c.err}
+		for _, p := range paths[:len(paths)-1] {
+			w := request(s.served("right"), p.method, p.path, "")
+			problemOf(t, p.method+" "+p.path, w, c.status, c.says)
+			if body := w.Body.String(); strings.Contains(body, "secret") || strings.Contains(body, "10.0.0.7") {
+				t.Errorf("an operator is shown the inside: %s", body)
+			}
+			if retry := w.Header().Get("Retry-After"); (c.status == 503) != (retry != "") {
+				t.Errorf("%d with Retry-After %q", c.status, retry)
+			}
+		}
+	}
+}
+
+func TestAPI_BadInputIsAProblemAndAsksTheFleetNothing(t *testing.T) {
+	drain, move := "/admin/v1/nodes/n1/drain", "/admin/v1/sessions/s1/redirect"
+	for _, c := range []struct {
+		name, method, path, body string
+		status                   int
+		says                     string
+	}{
+		{"a negative budget", "POST", drain, `{"budget_ms":-1}`, 422, "budget_ms"},
+		{"no time at all", "POST", drain, `{"budget_ms":0}`, 422, "budget_ms"},
+		{"a budget past a day", "POST", drain, `{"budget_ms":86400001}`, 422, "budget_ms"},
+		{"a budget past all numbers", "POST", drain, `{"budget_ms":1e99}`, 422, ""},
+		{"a budget in words", "POST", drain, `{"budget_ms":"60s"}`, 422, "budget_ms"},
+		{"a name misspelt", "POST", drain, `{"budget":1000}`, 422, "budget"},
+		{"not JSON", "POST", drain, `budget_ms=1000`, 400, ""},
+		{"half of it", "POST", drain, `{"budget_ms":`, 400, ""},
+		{"a list", "POST", drain, `[]`, 422, ""},
+		{"too large", "POST", drain, `{"budget_ms":1000` + strings.Repeat(" ", 64<<10) + `}`, 413, ""},
+		{"not JSON either", "POST", move, `n2`, 400, ""},
+		{"a node that is a number", "POST", move, `{"node":2}`, 422, "node"},
+		{"too large, too", "POST", move, `{"node":"` + strings.Repeat("n", 64<<10) + `"}`, 413, ""},
+		{"no limit", "GET", "/admin/v1/nodes?limit=0", "", 422, "limit"},
+		{"no number", "GET", "/admin/v1/nodes?limit=x", "", 422, "limit"},
+		{"a cursor of nobody's", "GET", "/admin/v1/nodes?cursor=*", "", 422, "cursor"},
+		{"another method", "PUT", drain, `{}`, 405, ""},
+		{"no such path", "GET", "/admin/v1/nodes/n1/nothing", "", 404, ""},
+		{"an empty name", "GET", "/admin/v1/nodes//drain", "", 422, "node"},
+	} {
+		s := &script{}
+		problemOf(t, c.name, request(s.served("right"), c.method, c.path, c.body), c.status, c.says)
+		if len(s.asked) > 0 {
+			t.Errorf("%s: the fleet was asked %q", c.name, s.asked)
+		}
+	}
+}
+
+func TestAPI_AnswersWhatTheFleetSays(t *testing.T) {
+	started := time.UnixMilli(1_700_000_000_000)
+	n := store.Node{
+		Ref: store.Ref{Node: "n1", Boot: "b"}, URL: "wss://n1.test/v1/ws", Revision: "r7", State: store.NodeDraining,
+		Sessions: 9, Owned: 7, Rooms: 3, Started: started, Key: "never shown", Alive: true, Lease: 8500 * time.Millisecond,
+	}
+	d := fleet.Drain{Node: n, Drain: store.Drain{
+		Order: "o1", By: store.ByOperator, State: store.DrainRunning, Budget: time.Minute, Elapsed: 1500 * time.Millisecond,
+		Moved: 4, Left: 3, Refused: 2, Resumed: 1, Rate: 2.5, ETA: 1200 * time.Millisecond,
+	}}
+	node := `{"node":"n1","boot":"b","state":"draining","revision":"r7","url":"wss://n1.test/v1/ws","sessions":7,"rooms":3,"load":9,"lease_ms":8500,"started":"2023-11-14T22:13:20Z"}`
+	drained := `{"id":"o1","node":"n1","boot":"b","node_state":"draining","state":"running","by":"operator","budget_ms":60000,` +
+		`"elapsed_ms":1500,"moved":4,"left":3,"refused":2,"resumed":1,"rate":2.5,"eta_ms":1200}`
+	for _, c := range []struct {
+		method, path, body string
+		status             int
+		answer, asked      string
+	}{
+		{"GET", "/admin/v1/nodes", "", 200, `{"items":[` + node + `]}`, ""},
+		{"GET", "/admin/v1/nodes/n1", "", 200, node, "node[n1]"},
+		{"POST", "/admin/v1/nodes/n1/drain", `{"budget_ms":90000}`, 202, drained, "drain[n1 1m30s]"},
+		{"POST", "/admin/v1/nodes/n1/drain", `{}`, 202, drained, "drain[n1 0s]"},
+		{"POST", "/admin/v1/nodes/n1/drain", ``, 202, drained, "drain[n1 0s]"},
+		{"GET", "/admin/v1/nodes/n1/drain", "", 200, drained, "drained[n1]"},
+		{"DELETE", "/admin/v1/nodes/n1/drain", "", 200, drained, "undrain[n1]"},
+		{"POST", "/admin/v1/sessions/s1/redirect", `{"node":"n2"}`, 202, `{"id":"offer-1"}`, "redirect[s1 n2]"},
+		{"POST", "/admin/v1/sessions/s1/redirect", "", 202, `{"id":"offer-1"}`, "redirect[s1 ]"},
+		// A name stands percent-encoded in the path.
+		{"GET", "/admin/v1/nodes/a%2Fb%20%25", "", 200, node, "node[a/b %]"},
+		{"GET", "/admin/v1/nodes/50%25/drain", "", 200, drained, "drained[50%]"},
+		{"POST", "/admin/v1/sessions/%C3%BC%2f/redirect", "", 202, `{"id":"offer-1"}`, "redirect[ü/ ]"},
+	} {
+		s := &script{nodes: []store.Node{n}, drain: d}
+		w := request(s.served("right"), c.method, c.path, c.body, "Content-Type", "application/x-www-form-urlencoded") // as curl -d says
+		if w.Code != c.status || strings.TrimSpace(w.Body.String()) != c.answer || w.Header().Get("Content-Type") != "application/json" ||
+			strings.Join(s.asked, ", ") != c.asked {
+			t.Errorf("%s %s: %d %s, asked %q, want %d %s, %q", c.method, c.path, w.Code, w.Body, s.asked, c.status, c.answer, c.asked)
+		}
+	}
+}
+
+func TestAPI_AListComesInParts(t *testing.T) {
+	s := &script{}
+	var want []string
+	for i := range 7 {
+		name := fmt.Sprintf("n%d", i)
+		s.nodes, want = append(s.nodes, store.Node{Ref: store.Ref{Node: name, Boot: "b"}}), append(want, name)
+	}
+	var got []string
+	cursor, parts := "", 0
+	for {
+		var page struct {
+			Items  []Node `json:"items"`
+			Cursor string `json:"cursor"`
+		}
+		w := request(s.served("right"), "GET", "/admin/v1/nodes?limit=3&cursor="+cursor, "")
+		if err := json.Unmarshal(w.Body.Bytes(), &page); err != nil || w.Code != 200 {
+			t.Fatalf("%d %s: %v", w.Code, w.Body, err)
+		}
+		for _, n := range page.Items {
+			got = append(got, n.Node)
+		}
+		parts++
+		if cursor = page.Cursor; cursor == "" {
+			break
+		}
+		s.nodes = slices.DeleteFunc(s.nodes, func(n store.Node) bool { return n.Node == "n2" }) // seen by then
+	}
+	if !slices.Equal(got, want) || parts != 3 {
+		t.Errorf("%v in %d parts, want %v in 3", got, parts, want)
+	}
+	s.nodes = nil
+	if w := request(s.served("right"), "GET", "/admin/v1/nodes", ""); strings.TrimSpace(w.Body.String()) != `{"items":[]}` {
+		t.Errorf("an empty list: %s", w.Body)
+	}
+}
+
+func TestAPI_DescribesItself(t *testing.T) {
+	w := request((&script{}).served("right"), "GET", "/openapi.json", "", "Authorization", "")
+	var doc struct {
+		OpenAPI string                    `json:"openapi"`
+		Paths   map[string]map[string]any `json:"paths"`
+	}
+	if err := json.Unmarshal(w.Body.Bytes(), &doc); err != nil || w.Code != 200 || !strings.HasPrefix(doc.OpenAPI, "3.1") {
+		t.Fatalf("%d %.200s: %v", w.Code, w.Body, err)
+	}
+	for _, p := range paths[:len(paths)-1] {
+		path := strings.NewReplacer("/n1", "/{node}", "/s1", "/{session}").Replace(p.path)
+		if doc.Paths[path][strings.ToLower(p.method)] == nil {
+			t.Errorf("it does not name %s %s", p.method, path)
+		}
+	}
+	if w := request((&script{}).served("right"), "GET", "/docs", ""); w.Code != 404 {
+		t.Errorf("a page that loads things from elsewhere: %d", w.Code)
+	}
+}
