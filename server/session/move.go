@@ -247,14 +247,17 @@ func (s *Session) refuse(ctx context.Context, params jsontext.Value) Reply {
 		return s.fail("redirect.refuse", err)
 	}
 	s.door.Log.Debug("redirect refused", "session", s.id, "reason", clip(p.Reason))
-	select {
-	case o.settled <- become:
-	default: // known already
+	// After the answer: a drain says bye, and closes the socket, at once.
+	settle := func() {
+		select {
+		case o.settled <- become:
+		default: // known already
+		}
 	}
 	if become == store.OfferCommitted {
-		return Reply{Err: movedAway()}
+		return Reply{Err: movedAway(), After: settle}
 	}
-	return Reply{Result: wire.Empty{}}
+	return Reply{Result: wire.Empty{}, After: settle}
 }
 
 // clip bounds what a client says of itself in a log.
