@@ -7,8 +7,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"sync"
 
+	"godwit/server/ask"
 	"godwit/store"
 )
 
@@ -33,14 +33,12 @@ func conflict(format string, args ...any) error { return &Conflict{fmt.Sprintf(f
 type Fleet struct {
 	store *store.Store
 	self  store.Ref
-
-	mu      sync.Mutex
-	answers map[string]chan store.Word // guarded by mu: who waits for a node's word, by offer
+	desk  *ask.Desk
 }
 
 // New makes the view of a node.
 func New(st *store.Store, self store.Ref) *Fleet {
-	return &Fleet{store: st, self: self, answers: make(map[string]chan store.Word)}
+	return &Fleet{store: st, self: self, desk: ask.New(st)}
 }
 
 // Nodes are all nodes that the store knows, by name and then by boot. One whose

@@ -60,27 +60,12 @@ func (f *Fleet) Redirect(ctx context.Context, sid, target string) (string, error
 // move asks a session's node to offer it another.
 func (f *Fleet) move(ctx context.Context, owner store.Ref, sid, target string) (string, error) {
 	id := xid.New().String()
-	answer := make(chan store.Word, 1)
-	f.mu.Lock()
-	f.answers[id] = answer
-	f.mu.Unlock()
-	defer func() {
-		f.mu.Lock()
-		delete(f.answers, id)
-		f.mu.Unlock()
-	}()
 	w := store.Word{What: store.WordMove, Session: sid, Offer: id, Target: target, Node: f.self.Node, Boot: f.self.Boot}
-	if err := f.store.Tell(ctx, owner, w); err != nil {
+	switch answer, ok, err := f.desk.Ask(ctx, owner, w, moveWithin); {
+	case err != nil:
 		return "", err
-	}
-	late := time.NewTimer(moveWithin)
-	defer late.Stop()
-	select {
-	case w := <-answer:
-		return id, refusal(w.Why)
-	case <-ctx.Done():
-		return "", context.Cause(ctx)
-	case <-late.C:
+	case ok:
+		return id, refusal(answer.Why)
 	}
 	// The answer may be lost, and the offer made.
 	if state, err := f.store.OfferOf(ctx, sid, id); err == nil && state != store.OfferExpired {
@@ -109,12 +94,4 @@ func refusal(why string) error {
 }
 
 // Told takes another node's word. It does not wait.
-func (f *Fleet) Told(w store.Word) {
-	f.mu.Lock()
-	answer := f.answers[w.Offer]
-	f.mu.Unlock()
-	select {
-	case answer <- w:
-	default: // nobody waits any more
-	}
-}
+func (f *Fleet) Told(w store.Word) { f.desk.Told(w) }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"log/slog"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 
@@ -14,6 +15,7 @@ import (
 
 	"godwit/rules/drain"
 	"godwit/rules/redirect"
+	"godwit/server/ask"
 	"godwit/server/auth"
 	"godwit/server/session"
 	"godwit/store"
@@ -54,10 +56,11 @@ type Mover struct {
 
 	words chan saying // what is to be said to other nodes
 
-	mu      sync.Mutex
-	kept    map[string]time.Time // guarded by mu: until when a place is kept, by offer
-	answers map[string]chan bool // guarded by mu: who waits for a target's word, by offer
-	sent    map[string]int       // guarded by mu: offers under way, by target
+	desk *ask.Desk // where targets' words are waited for
+
+	mu   sync.Mutex
+	kept map[string]time.Time // guarded by mu: until when a place is kept, by offer
+	sent map[string]int       // guarded by mu: offers under way, by target
 
 	fleetMu sync.Mutex   // held over the round trip: one looks for all
 	fleet   []store.Node // guarded by fleetMu: the last look
@@ -78,7 +81,7 @@ func New(cfg Config, st *store.Store, load func() int, leaving func() bool, log 
 	}
 	return &Mover{
 		cfg: cfg, store: st, log: log, key: key, load: load, leaving: leaving,
-		words: make(chan saying, wordsMost), kept: make(map[string]time.Time), answers: make(map[string]chan bool), sent: make(map[string]int),
+		words: make(chan saying, wordsMost), desk: ask.New(st), kept: make(map[string]time.Time), sent: make(map[string]int),
 	}
 }
 
@@ -279,30 +282,22 @@ func (m *Mover) allowed(ctx context.Context, sid string, nodes []store.Node, rea
 // targets are the nodes that may be offered: all that rules/drain names, or the
 // one that was asked for, if it can take a session at all.
 func (m *Mover) targets(nodes []store.Node, name string, denied map[string]bool) []drain.Node {
-	m.mu.Lock()
-	defer m.mu.Unlock()
 	seen := m.seen(nodes, denied)
+	if name == "" {
+		return drain.Targets(seen, m.cfg.Ref.String())
+	}
 	for i, n := range nodes {
-		if name != "" && n.Node == name && seen[i].Ready && n.Ref != m.cfg.Ref {
+		if n.Node == name && seen[i].Ready && n.Ref != m.cfg.Ref {
 			return seen[i : i+1]
 		}
 	}
-	if name != "" {
-		return nil
-	}
-	return drain.Targets(seen, m.cfg.Ref.String())
-}
-
-// view is seen without anybody denied.
-func (m *Mover) view(nodes []store.Node) []drain.Node {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return m.seen(nodes, nil)
+	return nil
 }
 
 // seen are the nodes as the rules see them; who denied a place is not ready.
-// Called with mu held.
 func (m *Mover) seen(nodes []store.Node, denied map[string]bool) []drain.Node {
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	seen := make([]drain.Node, 0, len(nodes))
 	for _, n := range nodes {
 		reachable := m.cfg.NodeURL == "" || n.URL != ""
@@ -323,17 +318,12 @@ func (m *Mover) place(ctx context.Context, o store.Offer, nodes []store.Node, na
 			break
 		}
 		id := drain.Pick(candidates, rand.IntN).ID
-		for _, n := range nodes {
-			if n.String() != id {
-				continue
-			}
-			ok, err := m.prepare(ctx, o, n.Ref)
-			if err != nil {
-				return store.Ref{}, "", err
-			}
-			if ok {
-				return n.Ref, n.URL, nil
-			}
+		n := nodes[slices.IndexFunc(nodes, func(n store.Node) bool { return n.String() == id })]
+		switch ok, err := m.prepare(ctx, o, n.Ref); {
+		case err != nil:
+			return store.Ref{}, "", err
+		case ok:
+			return n.Ref, n.URL, nil
 		}
 		denied[id] = true
 	}
@@ -342,29 +332,9 @@ func (m *Mover) place(ctx context.Context, o store.Offer, nodes []store.Node, na
 
 // prepare asks a target to keep a place, and waits for its word.
 func (m *Mover) prepare(ctx context.Context, o store.Offer, target store.Ref) (bool, error) {
-	answer := make(chan bool, 1)
-	m.mu.Lock()
-	m.answers[o.ID] = answer
-	m.mu.Unlock()
-	defer func() {
-		m.mu.Lock()
-		delete(m.answers, o.ID)
-		m.mu.Unlock()
-	}()
 	w := store.Word{What: store.WordPrepare, Session: o.Session, Offer: o.ID, Node: m.cfg.Ref.Node, Boot: m.cfg.Ref.Boot}
-	if err := m.store.Tell(ctx, target, w); err != nil {
-		return false, err
-	}
-	t := time.NewTimer(prepareWithin)
-	defer t.Stop()
-	select {
-	case ok := <-answer:
-		return ok, nil
-	case <-t.C:
-		return false, nil
-	case <-ctx.Done():
-		return false, context.Cause(ctx)
-	}
+	answer, ok, err := m.desk.Ask(ctx, target, w, prepareWithin)
+	return ok && answer.What == store.WordPrepared, err
 }
 
 // release tells a target that nobody comes for an offer; if that is lost, the

@@ -22,13 +22,7 @@ func (m *Mover) Told(w store.Word) {
 		}
 		m.say(store.Ref{Node: w.Node, Boot: w.Boot}, back)
 	case store.WordPrepared, store.WordDenied:
-		m.mu.Lock()
-		answer := m.answers[w.Offer]
-		m.mu.Unlock()
-		select {
-		case answer <- w.What == store.WordPrepared:
-		default: // nobody waits any more
-		}
+		m.desk.Told(w)
 	case store.WordRelease:
 		m.Taken(w.Offer)
 	}
@@ -39,7 +33,7 @@ func (m *Mover) keep(id string) bool {
 	if id == "" || m.leaving() {
 		return false
 	}
-	if pending := m.Pending(); m.cfg.MaxSessions > 0 && m.load()+pending >= m.cfg.MaxSessions {
+	if m.cfg.MaxSessions > 0 && m.load()+m.Pending() >= m.cfg.MaxSessions {
 		return false
 	}
 	m.mu.Lock()
