@@ -52,15 +52,18 @@ func (b *Balance) round(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	all := b.Hub.All()
-	seen := m.view(nodes)
-	leaving := m.Sent() // counted here still
+	load, self := b.Hub.Len(), m.cfg.Ref.String()
+	seen := m.seen(nodes, nil)
 	for i := range seen {
-		if seen[i].ID == m.cfg.Ref.String() {
-			seen[i].Load = len(all) - leaving // what the store has is older
+		if seen[i].ID == self {
+			seen[i].Load = load - m.Sent() // what the store has is older, and counts those that leave
 		}
 	}
-	n := drain.BalanceNow(drain.Surplus(seen, m.cfg.Ref.String()), len(all))
+	n := drain.BalanceNow(drain.Surplus(seen, self), load)
+	if n == 0 {
+		return nil
+	}
+	all := b.Hub.All()
 	rand.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
 	for tries := 4 * n; n > 0 && tries > 0 && len(all) > 0; tries-- {
 		s := all[0]
