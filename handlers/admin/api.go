@@ -133,8 +133,6 @@ func problem(w http.ResponseWriter, status int, detail string) {
 func (a *api) failed(err error) error {
 	var c *fleet.Conflict
 	switch {
-	case err == nil:
-		return nil
 	case errors.As(err, &c):
 		return huma.Error409Conflict(c.Why)
 	case errors.Is(err, fleet.ErrNoNode), errors.Is(err, fleet.ErrNoSession), errors.Is(err, fleet.ErrNoDrain):

@@ -34,12 +34,16 @@ type Drain struct {
 	ETAMS     int64   `json:"eta_ms" doc:"until nobody is left"`
 }
 
-func drainOf(d fleet.Drain) *answer[Drain] {
+// drained answers with what the fleet did.
+func (a *api) drained(d fleet.Drain, err error) (*answer[Drain], error) {
+	if err != nil {
+		return nil, a.failed(err)
+	}
 	return &answer[Drain]{Drain{
 		ID: d.Order, Node: d.Node.Node, Boot: d.Node.Boot, NodeState: d.Node.State, State: d.State, By: d.By,
 		BudgetMS: d.Budget.Milliseconds(), ElapsedMS: d.Elapsed.Milliseconds(),
 		Moved: d.Moved, Left: d.Left, Refused: d.Refused, Resumed: d.Resumed, Rate: d.Rate, ETAMS: d.ETA.Milliseconds(),
-	}}
+	}}, nil
 }
 
 // DrainOrder is what is asked of a node.
@@ -60,27 +64,15 @@ func (a *api) serveDrains(h huma.API) {
 			if in.Body != nil {
 				budget = time.Duration(in.Body.BudgetMS) * time.Millisecond
 			}
-			d, err := a.fleet.Drain(ctx, in.Node, budget)
-			if err != nil {
-				return nil, a.failed(err)
-			}
-			return drainOf(d), nil
+			return a.drained(a.fleet.Drain(ctx, in.Node, budget))
 		})
 	huma.Register(h, operation(http.MethodGet, path, "read-drain", "How a node's drain goes; it tells once a second"),
 		func(ctx context.Context, in *NodeName) (*answer[Drain], error) {
-			d, err := a.fleet.Drained(ctx, in.Node)
-			if err != nil {
-				return nil, a.failed(err)
-			}
-			return drainOf(d), nil
+			return a.drained(a.fleet.Drained(ctx, in.Node))
 		})
 	huma.Register(h, operation(http.MethodDelete, path, "undrain-node",
 		"End a node's drain: offers that stand are withdrawn, and it takes sockets again"),
 		func(ctx context.Context, in *NodeName) (*answer[Drain], error) {
-			d, err := a.fleet.Undrain(ctx, in.Node)
-			if err != nil {
-				return nil, a.failed(err)
-			}
-			return drainOf(d), nil
+			return a.drained(a.fleet.Undrain(ctx, in.Node))
 		})
 }
