@@ -175,13 +175,18 @@ func (s *Session) fence(o *offer) {
 	s.Quit(wire.CloseMoved, "the session lives on another socket")
 }
 
+// standing is the last offer, and where the session stands with it.
+func (s *Session) standing() (*offer, redirect.State) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.offer, s.move.State()
+}
+
 // Told takes a target's word about an offer of this session: that it was
 // claimed, and maybe that the client needs the old socket no more. The store is
 // asked before anything follows from it.
 func (s *Session) Told(id string, done bool) {
-	s.mu.Lock()
-	o, state := s.offer, s.move.State()
-	s.mu.Unlock()
+	o, state := s.standing()
 	if o == nil || o.ID != id || state != redirect.Offered && state != redirect.Fenced {
 		return
 	}
@@ -193,9 +198,7 @@ func (s *Session) Told(id string, done bool) {
 
 // Cancel withdraws the offer that stands, if any.
 func (s *Session) Cancel() {
-	s.mu.Lock()
-	o, state := s.offer, s.move.State()
-	s.mu.Unlock()
+	o, state := s.standing()
 	if state == redirect.Offered {
 		ring(o.cancel)
 	}
@@ -203,9 +206,8 @@ func (s *Session) Cancel() {
 
 // Moving says whether an offer stands or was claimed.
 func (s *Session) Moving() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.move.State() != redirect.Active
+	_, state := s.standing()
+	return state != redirect.Active
 }
 
 // Doubt says that the session was found to live elsewhere. It says whether that
@@ -218,9 +220,8 @@ func (s *Session) Doubt() bool {
 
 // Elsewhere says that the session is known to live at another node.
 func (s *Session) Elsewhere() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.move.State() >= redirect.Fenced
+	_, state := s.standing()
+	return state >= redirect.Fenced
 }
 
 // suspect has it looked at whether the session still lives here.
@@ -236,9 +237,7 @@ func (s *Session) refuse(ctx context.Context, params jsontext.Value) Reply {
 	if err := wire.Decode(params, &p); err != nil {
 		return Reply{Err: err}
 	}
-	s.mu.Lock()
-	o, state := s.offer, s.move.State()
-	s.mu.Unlock()
+	o, state := s.standing()
 	if state != redirect.Offered || o.ID != p.ID {
 		return Reply{Result: wire.Empty{}} // it is over already
 	}

@@ -87,7 +87,7 @@ func (s *Session) again(at *place, f func(rebuilt bool)) {
 	first := len(at.lost) == 1
 	s.mu.Unlock()
 	if first && !s.begin(func() { s.afterReset(at) }) {
-		s.told(at, false)
+		s.rebuilt(at, false)
 	}
 }
 
@@ -97,21 +97,22 @@ func (s *Session) afterReset(at *place) {
 	defer t.Stop()
 	select {
 	case <-at.room.Lost():
-		s.told(at, true)
+		s.rebuilt(at, true)
 	case <-at.ctx.Done():
-		s.told(at, false)
+		s.rebuilt(at, false)
 	case <-t.C:
-		s.told(at, false)
+		s.rebuilt(at, false)
 	}
 }
 
-func (s *Session) told(at *place, rebuilt bool) {
+// rebuilt tells who waits whether the room is.
+func (s *Session) rebuilt(at *place, ok bool) {
 	s.mu.Lock()
 	waiting := at.lost
 	at.lost = nil
 	s.mu.Unlock()
 	for _, f := range waiting {
-		f(rebuilt)
+		f(ok)
 	}
 }
 
