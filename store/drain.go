@@ -83,7 +83,7 @@ func millis(text string) time.Duration {
 // record. May be repeated.
 func (s *Store) WriteDrain(ctx context.Context, ref Ref, d Drain) error {
 	_, err := s.run(ctx, progressScript, []string{ref.drainKey()},
-		s.cfg.Lease.Milliseconds()+2*s.cfg.OfferTTL.Milliseconds(),
+		s.recordLife(),
 		"order", d.Order, "by", d.By, "state", d.State,
 		"budget", d.Budget.Milliseconds(), "elapsed", d.Elapsed.Milliseconds(),
 		"moved", d.Moved, "left", d.Left, "refused", d.Refused, "resumed", d.Resumed,

@@ -41,19 +41,20 @@ const (
 	NodeLost = "lost"
 )
 
-// Renew writes a node's record and lease, and lists the node. The record stands
-// for two lives of an offer longer than the lease, so that what the node has
-// signed can still be checked. The lease counts from before the call at the
-// latest. May be repeated.
+// recordLife is how long a node's record stands, in ms: two lives of an offer
+// longer than the lease, so that what the node has signed can still be checked.
+func (s *Store) recordLife() int64 { return (s.cfg.Lease + 2*s.cfg.OfferTTL).Milliseconds() }
+
+// Renew writes a node's record and lease, and lists the node. The lease counts
+// from before the call at the latest. May be repeated.
 func (s *Store) Renew(ctx context.Context, n Node) error {
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.Timeout)
 	defer cancel()
 	if err := s.rdb.SAdd(ctx, nodesKey, n.String()).Err(); err != nil {
 		return unavailable("list node", err)
 	}
-	lease := s.cfg.Lease.Milliseconds()
 	_, err := s.run(ctx, renewScript, []string{n.recordKey(), n.leaseKey()},
-		lease, lease+2*s.cfg.OfferTTL.Milliseconds(),
+		s.cfg.Lease.Milliseconds(), s.recordLife(),
 		"url", n.URL, "revision", n.Revision, "state", n.State,
 		"sessions", n.Sessions, "started", n.Started.UnixMilli(), "key", n.Key,
 		"rooms", n.Rooms, "knows", n.Knows)
