@@ -131,14 +131,15 @@ func (n *Node) lastDrain() *drainer {
 }
 
 // Drain takes no more sockets, offers every session another node at a pace that
-// spreads the moves, and returns when they are gone or the budget is over. Who
-// cannot be moved is told bye: the session stays, detached, and goes on
-// elsewhere by a resume. It is for the end of the process and cannot be undone;
-// a drain that an operator began goes on within its budget.
+// spreads the moves, and returns when they are gone or the budget is over, save
+// for what the stop may take. Who cannot be moved is told bye: the session stays,
+// detached, and goes on elsewhere by a resume. It is for the end of the process
+// and cannot be undone; a drain that an operator began goes on within its budget.
 func (n *Node) Drain(ctx context.Context) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, n.cfg.DrainBudget, errDrained)
+	budget := drain.Moving(n.cfg.DrainBudget)
+	ctx, cancel := context.WithTimeoutCause(ctx, budget, errDrained)
 	defer cancel()
-	d, fresh := n.turn("", n.cfg.DrainBudget, true)
+	d, fresh := n.turn("", budget, true)
 	if fresh {
 		return d.run(ctx)
 	}

@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -29,6 +30,9 @@ import (
 	"godwit/server/session"
 	"godwit/store"
 )
+
+// exitWithin is what the end of a process may take, when nothing is waited for.
+const exitWithin = 100 * time.Millisecond
 
 func serveCommand(env []string) *cobra.Command {
 	c := &cobra.Command{
@@ -57,7 +61,31 @@ func serve(ctx context.Context, env []string, out, errs io.Writer) error {
 	}
 	ctx, stop := untilSignal(ctx)
 	defer stop()
-	return newMain(s, log, out).run(ctx)
+	return within(ctx, s.DrainBudget, func() error { return newMain(s, log, out).run(ctx) })
+}
+
+// errOverdue is a stop that did not end in time.
+var errOverdue = errors.New("the stop took longer than GODWIT_DRAIN_BUDGET: ended without it; " +
+	"sessions that were left go on elsewhere, as after a crash")
+
+// within runs a node, and returns at the latest when the budget is over that
+// began with the end of ctx. What still works then ends with the process.
+func within(ctx context.Context, budget time.Duration, run func() error) error {
+	ended := make(chan error, 1)
+	go func() { ended <- run() }()
+	select {
+	case err := <-ended:
+		return err
+	case <-ctx.Done():
+	}
+	late := time.NewTimer(budget - min(budget/10, exitWithin))
+	defer late.Stop()
+	select {
+	case err := <-ended:
+		return err
+	case <-late.C:
+		return errOverdue
+	}
 }
 
 // untilSignal is a context that a first signal ends. From then on a signal ends

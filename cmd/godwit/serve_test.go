@@ -244,6 +244,24 @@ func TestServe_ASecondSignalEndsItAtOnce(t *testing.T) {
 	}
 }
 
+func TestServe_ItEndsWithinItsBudgetWhateverRedisDoes(t *testing.T) {
+	redis := redistest.Start(t)
+	p := launch(t, local("GODWIT_REDIS_URL="+redis.URL(), "GODWIT_AUTH_DEV=true", "GODWIT_DRAIN_BUDGET=3s"), "serve")
+	url, admin := p.node()
+	ready(t, admin)
+	if _, err := login(t, url, "dev:ann"); err != nil {
+		t.Fatal(err)
+	}
+	redis.Stop()
+	defer redis.Cont()
+	began := time.Now()
+	p.signal(syscall.SIGTERM)
+	p.exit()
+	if took := time.Since(began); took > 4*time.Second {
+		t.Errorf("ended after %s, the budget is 3s", took)
+	}
+}
+
 func TestServe_AListenerThatIsTakenIsNamed(t *testing.T) {
 	n := serveInside(t)
 	taken := strings.TrimSuffix(strings.TrimPrefix(n.url, "ws://"), "/v1/ws")

@@ -91,7 +91,17 @@ const (
 	slowest = 200
 	// jitter of the pace.
 	jitter = 0.3
+	// stopShare of it, and stopMost at most, is kept for the stop of a process
+	// that ends.
+	stopShare = 0.3
+	stopMost  = 3 * time.Second
 )
+
+// Moving is the part of the budget in which a process that ends moves its
+// sessions. The rest is for its stop: closing sockets, and telling the store.
+func Moving(budget time.Duration) time.Duration {
+	return budget - min(stopMost, time.Duration(stopShare*float64(budget)))
+}
 
 // Plan is the pace of a drain.
 type Plan struct {

@@ -88,3 +88,16 @@ func TestPlan_AllBeginBeforeTheBye(t *testing.T) {
 		t.Errorf("10,000 in 10s: %s after a second", got)
 	}
 }
+
+func TestMoving_LeavesTimeForTheStop(t *testing.T) {
+	for _, c := range []struct{ budget, want time.Duration }{
+		{0, 0},
+		{time.Second, 700 * time.Millisecond},
+		{10 * time.Second, 7 * time.Second},
+		{time.Minute, 57 * time.Second},
+	} {
+		if got := Moving(c.budget); got != c.want {
+			t.Errorf("of %s: %s, want %s", c.budget, got, c.want)
+		}
+	}
+}
