@@ -13,6 +13,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -28,6 +29,7 @@ const (
 	devReady   = 20 * time.Second
 	devEnding  = 15 * time.Second // a node that has not drained by then is killed
 	devLogLine = 256 << 10        // longest log line that is passed on
+	startTries = 3                // where another process may take the port that was free
 )
 
 func devCommand(env []string) *cobra.Command {
@@ -149,16 +151,22 @@ func (f *fleet) redis(ctx context.Context, dir string) (p *proc, url string, err
 	if err != nil {
 		return nil, "", usage{errors.New("redis-server is not installed; type: sudo apt-get install redis-server")}
 	}
-	port, err := freePort("127.0.0.1", 0)
-	if err != nil {
-		return nil, "", err
+	for try := 1; ; try++ { // another process may take the port meanwhile
+		port, err := freePort("127.0.0.1", 0)
+		if err != nil {
+			return nil, "", err
+		}
+		p, err = f.start("redis", nil, server, "--bind", "127.0.0.1", "--port", strconv.Itoa(port),
+			"--save", "", "--appendonly", "no", "--dir", dir)
+		if err != nil {
+			return nil, "", err
+		}
+		err = answers(ctx, port, p)
+		if err == nil || try == startTries || p.running() {
+			return p, "redis://127.0.0.1:" + strconv.Itoa(port), err
+		}
+		f.forget(p)
 	}
-	p, err = f.start("redis", nil, server, "--bind", "127.0.0.1", "--port", strconv.Itoa(port),
-		"--save", "", "--appendonly", "no", "--dir", dir)
-	if err != nil {
-		return nil, "", err
-	}
-	return p, "redis://127.0.0.1:" + strconv.Itoa(port), answers(ctx, port, p)
 }
 
 // answers waits until a process of ours accepts connections.
@@ -266,6 +274,24 @@ func (f *fleet) start(mark string, env []string, name string, args ...string) (*
 	}()
 	f.procs = append(f.procs, p)
 	return p, nil
+}
+
+// running says whether a process was started and has not ended.
+func (p *proc) running() bool {
+	if p == nil {
+		return false
+	}
+	select {
+	case <-p.done:
+		return false
+	default:
+		return true
+	}
+}
+
+// forget takes a process that has ended from what is to be ended.
+func (f *fleet) forget(gone *proc) {
+	f.procs = slices.DeleteFunc(f.procs, func(p *proc) bool { return p == gone })
 }
 
 // listening finds the address in the line of a node's log, text or JSON.

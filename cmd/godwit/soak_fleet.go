@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -21,11 +20,10 @@ const (
 	soakHost  = "127.0.0.1"
 	soakReady = 30 * time.Second // a node that is not ready by then will not be
 	soakLook  = 20 * time.Millisecond
-	// soakLate is how long after its budget a draining node may exit before
-	// that is a flaw: stopping what is left, on a busy machine.
-	soakLate  = 5 * time.Second
-	soakTries = 3  // to start a process
-	soakTail  = 40 // lines of the processes that are kept
+	// soakLate is how long after its budget a draining node may be there before
+	// that is a flaw: until its end is seen, on a busy machine.
+	soakLate = 2 * time.Second
+	soakTail = 40 // lines of the processes that are kept
 )
 
 // tail keeps the last lines of what is written to it, and passes all on.
@@ -96,14 +94,7 @@ func (f *soakFleet) up(ctx context.Context, o soakOptions, run, secret string) e
 		if f.dir, err = os.MkdirTemp("", "godwit-soak-"); err != nil {
 			return fmt.Errorf("make a directory for redis: %w", err)
 		}
-		for try := 1; ; try++ { // another process may have taken the port meanwhile
-			f.redis, url, err = f.fleet.redis(ctx, f.dir)
-			if err == nil || ctx.Err() != nil || try == soakTries || errors.As(err, new(usage)) || f.redis.running() {
-				break
-			}
-			f.forget(f.redis)
-		}
-		if err != nil {
+		if f.redis, url, err = f.fleet.redis(ctx, f.dir); err != nil {
 			return err
 		}
 	}
@@ -112,9 +103,9 @@ func (f *soakFleet) up(ctx context.Context, o soakOptions, run, secret string) e
 	})
 	f.seed = o.seed
 	f.vars = append(f.vars, "GODWIT_REDIS_URL="+url, "GODWIT_AUTH_SECRET="+secret, "GODWIT_DRAIN_BUDGET="+o.budget.String())
-	for try := 1; ; try++ { // another process may have taken a port meanwhile
+	for try := 1; ; try++ { // as for redis
 		again, err := f.add(ctx, o.nodes, run)
-		if err == nil || !again || ctx.Err() != nil || try == soakTries {
+		if err == nil || !again || ctx.Err() != nil || try == startTries {
 			return err
 		}
 		for _, n := range f.nodes {
@@ -131,18 +122,15 @@ func (f *soakFleet) up(ctx context.Context, o soakOptions, run, secret string) e
 // that other places may do.
 func (f *soakFleet) add(ctx context.Context, nodes int, run string) (again bool, err error) {
 	f.nodes = nil
-	var origins []string
-	var places []*soakNode
-	for i := range nodes {
-		n, err := newSoakNode(i, run)
-		if err != nil {
+	listen := make([]string, nodes)
+	places := make([]*soakNode, nodes)
+	for i := range places {
+		if places[i], listen[i], err = newSoakNode(i, run); err != nil {
 			return false, err
 		}
-		places = append(places, n)
-		origins = append(origins, strings.TrimSuffix(n.url, "/v1/ws"))
 	}
-	for _, n := range places {
-		n.vars = append(n.vars, "GODWIT_REDIRECT_ORIGINS="+strings.Join(origins, ","))
+	for i, n := range places {
+		n.vars = append(n.vars, redirectable(nil, listen, i)...)
 		err := f.launch(ctx, n)
 		if n.proc != nil {
 			f.nodes = append(f.nodes, n)
@@ -154,28 +142,22 @@ func (f *soakFleet) add(ctx context.Context, nodes int, run string) (again bool,
 	return false, nil
 }
 
-// forget takes a process that has ended from what is to be ended.
-func (f *soakFleet) forget(gone *proc) {
-	f.procs = slices.DeleteFunc(f.procs, func(p *proc) bool { return p == gone })
-}
-
 // newSoakNode finds a place for a node, which it keeps over its lives.
-func newSoakNode(i int, run string) (*soakNode, error) {
+func newSoakNode(i int, run string) (n *soakNode, listen string, err error) {
 	public, err := freePort(soakHost, 0)
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	admin, err := freePort(soakHost, 0)
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
-	n := &soakNode{name: "n" + strconv.Itoa(i+1)}
+	listen = net.JoinHostPort(soakHost, strconv.Itoa(public))
+	n = &soakNode{name: "n" + strconv.Itoa(i+1), url: "ws://" + listen + "/v1/ws"}
 	n.id = run + "-" + n.name
-	addr := net.JoinHostPort(soakHost, strconv.Itoa(public))
-	n.url = "ws://" + addr + "/v1/ws"
 	n.admin = net.JoinHostPort(soakHost, strconv.Itoa(admin))
-	n.vars = []string{"GODWIT_NODE_ID=" + n.id, "GODWIT_NODE_URL=" + n.url, "GODWIT_LISTEN=" + addr, "GODWIT_ADMIN_LISTEN=" + n.admin}
-	return n, nil
+	n.vars = []string{"GODWIT_NODE_ID=" + n.id, "GODWIT_LISTEN=" + listen, "GODWIT_ADMIN_LISTEN=" + n.admin}
+	return n, listen, nil
 }
 
 // urls are the addresses of all nodes for the nth client: one in front, and then
@@ -233,19 +215,6 @@ func readyz(ctx context.Context, admin string) bool {
 	}
 	resp.Body.Close()
 	return resp.StatusCode == http.StatusOK
-}
-
-// running says whether a process was started and has not ended.
-func (p *proc) running() bool {
-	if p == nil {
-		return false
-	}
-	select {
-	case <-p.done:
-		return false
-	default:
-		return true
-	}
 }
 
 // alive is nil while the process of a node runs that nobody has ended.
