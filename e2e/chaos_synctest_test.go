@@ -38,7 +38,7 @@ func TestChaos_ARolloutThatNobodyNotices(t *testing.T) {
 		seed += uint64(i)
 		t.Run(fmt.Sprintf("seed=%d", seed), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				f, c := bubble(t, rand.New(rand.NewPCG(seed, 0)))
+				f, c := bubble(t, rand.New(rand.NewPCG(seed, 0)), fewPeople, patient)
 				c.hear(20)
 				for i := range 2 * len(f.Nodes) {
 					n := i % len(f.Nodes)
@@ -59,11 +59,9 @@ func TestChaos_ARolloutThatNobodyNotices(t *testing.T) {
 }
 
 // bubble is a fleet in virtual time, and a crowd that talks in it.
-func bubble(t *testing.T, rng *rand.Rand) (*trial.Fleet, *crowd) {
+func bubble(t *testing.T, rng *rand.Rand, people size, change func(*trial.Settings)) (*trial.Fleet, *crowd) {
 	const nodes = 3
-	f := trial.Start(trial.Options{Nodes: nodes, Bubble: true, Change: func(s *trial.Settings) {
-		s.Server.DrainBudget = 10 * time.Second
-	}})
+	f := trial.Start(trial.Options{Nodes: nodes, Bubble: true, Change: change})
 	t.Cleanup(f.Close)
 	rdb := redis.NewClient(&redis.Options{Addr: "127.0.0.1:6379", Protocol: 2, Dialer: func(context.Context, string, string) (net.Conn, error) {
 		ours, theirs := pipe.New()
@@ -80,11 +78,14 @@ func bubble(t *testing.T, rng *rand.Rand) (*trial.Fleet, *crowd) {
 		token: func(user string) string { return "dev:" + user },
 		dial:  f.Dial,
 		redis: rdb,
-	}, fewPeople, rng)
+	}, people, rng)
 }
 
+// patient nodes take their time to drain.
+func patient(s *trial.Settings) { s.Server.DrainBudget = 10 * time.Second }
+
 func chaos(t *testing.T, rng *rand.Rand, wipes bool) {
-	f, c := bubble(t, rng)
+	f, c := bubble(t, rng, fewPeople, patient)
 	nodes := len(f.Nodes)
 	for range 12 {
 		time.Sleep(time.Duration(rng.Int64N(int64(3 * time.Second))))

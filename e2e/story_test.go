@@ -32,12 +32,19 @@ type story struct {
 
 func tell(t *testing.T, o fleet.Options) *story {
 	t.Helper()
+	if *long {
+		return tellTo(t, o, manyPeople)
+	}
+	return tellTo(t, o, fewPeople)
+}
+
+func tellTo(t *testing.T, o fleet.Options, people size) *story {
+	t.Helper()
 	rng, s := choices(t)
 	o.Seed = s
-	st := &story{t: t, rng: rng, some: 60}
-	people := fewPeople
-	if *long {
-		people, st.some = manyPeople, 600
+	st := &story{t: t, rng: rng, some: int64(5 * people.people)}
+	if people == manyPeople {
+		st.some = 600
 	}
 	st.fleet = fleet.Start(t, o)
 	st.crowd = gather(t, stage{

@@ -45,6 +45,9 @@ type Proxy struct {
 	ln     net.Listener
 	wg     sync.WaitGroup
 
+	// Points hold connections at a step of the node.
+	Points Points
+
 	passed, lost, swapped, unread atomic.Int64
 
 	mu sync.Mutex
@@ -179,7 +182,7 @@ func (p *Proxy) serve(down net.Conn) {
 	if err != nil {
 		return
 	}
-	l := &link{down: down, up: up, rng: rand.New(rand.NewPCG(p.seed, n))}
+	l := &link{down: down, up: p.Points.Conn(up), rng: rand.New(rand.NewPCG(p.seed, n))}
 	defer l.close()
 	p.mu.Lock()
 	if p.closed {

@@ -3,6 +3,8 @@ package fleet
 import (
 	"fmt"
 	"maps"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -24,6 +26,8 @@ type Options struct {
 	Proxied bool
 	// Seed of the proxies.
 	Seed uint64
+	// Directed tells each node its URL, so that clients can be sent to it.
+	Directed bool
 }
 
 // Fleet is a Redis and its nodes.
@@ -41,6 +45,15 @@ func Start(t testing.TB, o Options) *Fleet {
 	}
 	godwit(t) // before the clock of anything runs
 	f := &Fleet{Redis: StartRedis(t)}
+	var listen, origins []string
+	for range o.Nodes {
+		addr := "127.0.0.1:0"
+		if o.Directed {
+			addr = "127.0.0.1:" + strconv.Itoa(freePort(t))
+			origins = append(origins, "ws://"+addr)
+		}
+		listen = append(listen, addr)
+	}
 	for i := range o.Nodes {
 		addr := f.Redis.Addr()
 		if o.Proxied {
@@ -58,6 +71,11 @@ func Start(t testing.TB, o Options) *Fleet {
 			"GODWIT_LEASE":       "3s",
 			"GODWIT_GRACE":       "10s",
 			"GODWIT_LOG_LEVEL":   "info",
+			"GODWIT_LISTEN":      listen[i],
+		}
+		if o.Directed {
+			env["GODWIT_NODE_URL"] = origins[i] + "/v1/ws"
+			env["GODWIT_REDIRECT_ORIGINS"] = strings.Join(origins, ",")
 		}
 		maps.Copy(env, o.Env)
 		f.Nodes = append(f.Nodes, StartNode(t, fmt.Sprintf("n%d", i+1), env))
