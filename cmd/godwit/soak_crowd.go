@@ -52,8 +52,8 @@ type crowd struct {
 	handed, resumed, lost     atomic.Int64 // sessions
 	resets, unrecovered, held atomic.Int64
 
-	latency, usual     spread // from send to receive; the quiet around any moment
-	pauses, pausesLive spread // of who has moved: any event, a live one
+	latency, around spread // from send to receive: of all, and of what came around a move
+	usual, pauses   spread // the quiet around any moment, and around a move
 
 	mu sync.Mutex
 	// guarded by mu

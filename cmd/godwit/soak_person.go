@@ -28,14 +28,13 @@ type person struct {
 	// guarded by mu
 	node  string  // where it is attached, or was
 	quiet silence // between any two events
-	alive silence // between two live ones
+	way   passage // of what came around its moves
 }
 
 // seat is a person's place in a room. Owned by the reader, but for the ledger's.
 type seat struct {
 	*ledger.Seat
-	in   bool
-	head uint64 // of the room when the session was resumed: events up to it were missed
+	in bool
 }
 
 // take gives the person a place in a room.
@@ -96,22 +95,14 @@ func (p *person) hear(e client.Event, now time.Time) {
 	c := p.crowd
 	switch e := e.(type) {
 	case *wire.RoomEvent:
-		s := p.seat(e.Room)
-		if m := s.Saw(e); m.At > 0 {
-			c.latency.add(now.Sub(c.began)-time.Duration(m.At), 1)
+		if m := p.seat(e.Room).Saw(e); m.At > 0 {
+			p.delivered(delivery{sent: c.began.Add(time.Duration(m.At)), came: now})
 		}
-		p.heard(now, e.Seq > s.head)
-	case client.Resumed:
-		for _, r := range e.Rooms {
-			if s := p.seats[r.Room]; s != nil {
-				s.head = r.Seq
-			}
-		}
+		p.heard(now)
 	case client.Joined:
 		s := p.seat(e.Room)
 		me := p.session()
 		s.Joined(me.User, me.Client, e.Epoch, e.Seq)
-		s.head = 0
 		if !s.in {
 			s.in = true
 			c.entered <- struct{}{} // has room for all
@@ -142,8 +133,18 @@ func (p *person) seat(room string) *seat {
 	return &seat{Seat: ledger.NewTape(room, 1).Seat(p.who), in: true}
 }
 
+// delivered measures how late a message came.
+func (p *person) delivered(d delivery) {
+	p.crowd.latency.add(d.late(), 1)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.way.hears(d) {
+		p.crowd.around.add(d.late(), 1)
+	}
+}
+
 // heard measures how long it was quiet.
-func (p *person) heard(now time.Time, live bool) {
+func (p *person) heard(now time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	c := p.crowd
@@ -152,12 +153,6 @@ func (p *person) heard(now time.Time, live bool) {
 		c.pauses.add(around, 1)
 	}
 	c.usual.add(quiet, uint64(quiet/time.Millisecond)) // by its length: as a moment finds it
-	if !live {
-		return
-	}
-	if _, around, moved := p.alive.hears(now); moved {
-		c.pausesLive.add(around, 1)
-	}
 }
 
 // state takes what the client says of its sockets.
@@ -188,13 +183,15 @@ func (p *person) state(s client.State, now time.Time) {
 func (p *person) moves(from, until time.Time, node string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for _, s := range []*silence{&p.quiet, &p.alive} {
-		if !from.IsZero() {
-			s.leaves(from)
+	if !from.IsZero() {
+		p.quiet.leaves(from)
+		for _, late := range p.way.leaves(from) {
+			p.crowd.around.add(late, 1)
 		}
-		if !until.IsZero() {
-			s.arrives(until)
-		}
+	}
+	if !until.IsZero() {
+		p.quiet.arrives(until)
+		p.way.arrives(until)
 	}
 	if node != "" {
 		p.node = node

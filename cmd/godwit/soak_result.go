@@ -47,10 +47,10 @@ type soakResult struct {
 	Wrong        int   `json:"wrong"`
 	Unanswered   int   `json:"unanswered"`
 
-	Pause     quantiles `json:"pause_moved"`
-	PauseLive quantiles `json:"pause_moved_live"`
-	Usual     quantiles `json:"pause_any_moment"`
-	Latency   quantiles `json:"latency"`
+	Latency quantiles `json:"latency"`
+	Around  quantiles `json:"latency_moved"`
+	Usual   quantiles `json:"pause_any_moment"`
+	Pause   quantiles `json:"pause_moved"`
 
 	Flaws    []string `json:"flaws"`
 	Findings []string `json:"findings"`
@@ -75,8 +75,8 @@ func (s *soak) report(t ledger.Tally, began time.Time, err error) *soakResult {
 		Handed: c.handed.Load(), Resumed: c.resumed.Load(), Held: c.held.Load(),
 		SessionsLost: c.lost.Load(), Lost: t.Lost, Doubled: t.Doubled, Reordered: t.Swapped,
 		Extra: t.Noise, Resets: c.resets.Load(), Unrecovered: c.unrecovered.Load(), Wrong: t.Wrong,
-		Pause: c.pauses.quantiles(), PauseLive: c.pausesLive.quantiles(), Usual: c.usual.quantiles(),
-		Latency: c.latency.quantiles(), Flaws: []string{}, Findings: []string{},
+		Latency: c.latency.quantiles(), Around: c.around.quantiles(),
+		Usual: c.usual.quantiles(), Pause: c.pauses.quantiles(), Flaws: []string{}, Findings: []string{},
 	}
 	if o.kill {
 		r.Signal = "SIGKILL"
@@ -180,9 +180,9 @@ func (r *soakResult) print(w io.Writer, asJSON bool) error {
 		quantiles
 	}{
 		{"delivery, send to receive", r.Latency},
-		{"pause of a moved client, to any event", r.Pause},
-		{"pause of a moved client, to a live event", r.PauseLive},
+		{"delivery to a client that moves just then", r.Around},
 		{"quiet around any moment, of any client", r.Usual},
+		{"quiet around a move, of who moves", r.Pause},
 	} {
 		fmt.Fprintf(tw, "%s\t%s\t%s\t%s\t%d\n", q.name, millis(q.P50), millis(q.P99), millis(q.Max), q.Count)
 	}

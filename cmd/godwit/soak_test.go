@@ -74,8 +74,8 @@ func TestSoak_ARolloutLosesNothing(t *testing.T) {
 	if r.Sent == 0 || r.Sent != r.Answered || r.Delivered < r.Sent || r.Latency.Count == 0 || r.Latency.P50 <= 0 {
 		t.Errorf("%+v, want many messages, all answered and delivered", r)
 	}
-	if moved := r.Handed + r.Resumed; moved < 12 || r.Pause.Count == 0 || r.PauseLive.Count == 0 {
-		t.Errorf("%d sessions moved, pauses %+v and %+v; want one a client at least, and measured", moved, r.Pause, r.PauseLive)
+	if moved := r.Handed + r.Resumed; moved < 12 || r.Pause.Count == 0 {
+		t.Errorf("%d sessions moved, pauses %+v; want one a client at least, and measured", moved, r.Pause)
 	}
 	for _, want := range []string{`^soak: soak-\w+, seed 7: 2 nodes, 12 clients in 2 rooms`, `^soak: rollout 1/1, n1: \d+ sockets`, `^soak: rollout 1/1, n2: \d+ sockets`} {
 		s.await(want)
@@ -100,7 +100,7 @@ func TestSoak_NodesKilledLoseNothingAndAGivenRedisIsNotFlushed(t *testing.T) {
 	}
 	s.await(`^nodes +2, each to be ended by SIGKILL 1 times; 2 done$`)
 	s.await(`^messages lost +0$`)
-	s.await(`^pause of a moved client, to a live event +\d`)
+	s.await(`^delivery to a client that moves just then +\d`)
 }
 
 func TestSoak_FindsWhatIsDoneToItsRoomsAndSessions(t *testing.T) {
