@@ -54,17 +54,23 @@ type crowd struct {
 
 	latency, around spread // from send to receive: of all, and of what came around a move
 	usual, pauses   spread // the quiet around any moment, and around a move
+	resumes         spread // from the loss of a socket to the session's next one
 
 	mu sync.Mutex
 	// guarded by mu
 	move  *exodus
 	flaws []string
+	back  [soakTenths + 1]int // who was elsewhere by which tenth of the budget, and after it
 }
+
+// soakTenths are the parts of the budget by which it is told who moved when.
+const soakTenths = 10
 
 // exodus is the clients of a node that goes away, until they are elsewhere.
 type exodus struct {
-	away map[*person]bool // guarded by crowd.mu
-	done chan struct{}    // closed when nobody is away
+	began time.Time
+	away  map[*person]bool // guarded by crowd.mu
+	done  chan struct{}    // closed when nobody is away
 }
 
 func newCrowd(o soakOptions, run, secret string) *crowd {
@@ -133,7 +139,7 @@ func (c *crowd) talk(rng *rand.Rand) {
 func (c *crowd) leaving(node string) (*exodus, int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	m := &exodus{away: map[*person]bool{}, done: make(chan struct{})}
+	m := &exodus{began: time.Now(), away: map[*person]bool{}, done: make(chan struct{})}
 	for _, p := range c.people {
 		if p.at() == node {
 			m.away[p] = true
@@ -148,11 +154,12 @@ func (c *crowd) leaving(node string) (*exodus, int) {
 }
 
 // arrived notes that somebody is attached, here or there.
-func (c *crowd) arrived(p *person) {
+func (c *crowd) arrived(p *person, now time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if m := c.move; m != nil && m.away[p] {
 		delete(m.away, p)
+		c.back[min(max(0, now.Sub(m.began))*soakTenths/c.o.budget, soakTenths)]++
 		if len(m.away) == 0 {
 			close(m.done)
 		}

@@ -26,9 +26,10 @@ type person struct {
 
 	mu sync.Mutex
 	// guarded by mu
-	node  string  // where it is attached, or was
-	quiet silence // between any two events
-	way   passage // of what came around its moves
+	node  string    // where it is attached, or was
+	quiet silence   // between any two events
+	way   passage   // of what came around its moves
+	gone  time.Time // when its socket was lost; zero: it has one
 }
 
 // seat is a person's place in a room. Owned by the reader, but for the ledger's.
@@ -52,7 +53,7 @@ func (p *person) login(ctx context.Context, urls []string) error {
 	ctx, cancel := context.WithTimeout(ctx, soakCall)
 	defer cancel()
 	p.client, err = client.Dial(ctx, client.Options{
-		URLs: urls, Token: token, Device: p.who,
+		URLs: urls, Token: token, Device: p.who, NoRedirect: p.crowd.o.stay,
 		OnState: func(s client.State) { p.state(s, time.Now()) },
 	})
 	if err != nil {
@@ -161,21 +162,23 @@ func (p *person) state(s client.State, now time.Time) {
 	if to, took, ok := handedOver(s); ok {
 		c.handed.Add(1)
 		p.moves(now.Add(-took), now, to)
-		c.arrived(p)
+		c.arrived(p, now)
 		return
 	}
 	switch s := s.(type) {
 	case client.Disconnected:
+		p.loses(now)
 		p.moves(now, time.Time{}, "")
 	case client.Connected:
 		switch {
 		case s.Resumed:
 			c.resumed.Add(1)
+			c.resumes.add(p.found(now), 1)
 		case p.at() != "":
 			c.lost.Add(1)
 		}
 		p.moves(time.Time{}, now, s.Session.Node)
-		c.arrived(p)
+		c.arrived(p, now)
 	}
 }
 
@@ -196,6 +199,24 @@ func (p *person) moves(from, until time.Time, node string) {
 	if node != "" {
 		p.node = node
 	}
+}
+
+// loses notes the loss of the socket, once.
+func (p *person) loses(now time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.gone.IsZero() {
+		p.gone = now
+	}
+}
+
+// found is how long it took to have a socket again.
+func (p *person) found(now time.Time) time.Duration {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	took := now.Sub(p.gone)
+	p.gone = time.Time{}
+	return took
 }
 
 // handedOver says whether the state tells that the session has moved to another

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -51,6 +52,10 @@ type soakResult struct {
 	Around  quantiles `json:"latency_moved"`
 	Usual   quantiles `json:"pause_any_moment"`
 	Pause   quantiles `json:"pause_moved"`
+	Resume  quantiles `json:"resume"`
+
+	// Back counts who was elsewhere by which tenth of the budget; the last ones after it.
+	Back []int `json:"back_by_tenth"`
 
 	Flaws    []string `json:"flaws"`
 	Findings []string `json:"findings"`
@@ -76,13 +81,13 @@ func (s *soak) report(t ledger.Tally, began time.Time, err error) *soakResult {
 		SessionsLost: c.lost.Load(), Lost: t.Lost, Doubled: t.Doubled, Reordered: t.Swapped,
 		Extra: t.Noise, Resets: c.resets.Load(), Unrecovered: c.unrecovered.Load(), Wrong: t.Wrong,
 		Latency: c.latency.quantiles(), Around: c.around.quantiles(),
-		Usual: c.usual.quantiles(), Pause: c.pauses.quantiles(), Flaws: []string{}, Findings: []string{},
+		Usual: c.usual.quantiles(), Pause: c.pauses.quantiles(), Resume: c.resumes.quantiles(), Flaws: []string{}, Findings: []string{},
 	}
 	if o.kill {
 		r.Signal = "SIGKILL"
 	}
 	c.mu.Lock()
-	r.Flaws = append(r.Flaws, c.flaws...)
+	r.Flaws, r.Back = append(r.Flaws, c.flaws...), slices.Clone(c.back[:])
 	c.mu.Unlock()
 	for _, f := range t.Findings[:min(len(t.Findings), soakFlaws)] {
 		r.Findings = append(r.Findings, f.String())
@@ -174,6 +179,7 @@ func (r *soakResult) print(w io.Writer, asJSON bool) error {
 		}
 		row(c.name, "%d%s", c.n, mark)
 	}
+	row("elsewhere by tenths of the budget, and later", "%s", strings.Trim(fmt.Sprint(r.Back), "[]"))
 	fmt.Fprintf(tw, "\t\n\tp50\tp99\tmax\tcount\n")
 	for _, q := range []struct {
 		name string
@@ -183,6 +189,7 @@ func (r *soakResult) print(w io.Writer, asJSON bool) error {
 		{"delivery to a client that moves just then", r.Around},
 		{"quiet around any moment, of any client", r.Usual},
 		{"quiet around a move, of who moves", r.Pause},
+		{"resume, from the loss of the socket", r.Resume},
 	} {
 		fmt.Fprintf(tw, "%s\t%s\t%s\t%s\t%d\n", q.name, millis(q.P50), millis(q.P99), millis(q.Max), q.Count)
 	}

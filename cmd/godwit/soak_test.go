@@ -82,6 +82,22 @@ func TestSoak_ARolloutLosesNothing(t *testing.T) {
 	}
 }
 
+func TestSoak_WhoFollowsNoRedirectResumes(t *testing.T) {
+	t.Parallel()
+	s := launchSoak(t, nil, "--json", "--no-redirect")
+	if code := s.exit(); code != 0 {
+		t.Errorf("exit %d, want 0", code)
+	}
+	r := s.result()
+	sum := 0
+	for _, n := range r.Back {
+		sum += n
+	}
+	if r.Handed != 0 || r.Resumed < 12 || r.Resume.Count != uint64(r.Resumed) || r.Resume.P50 <= 0 || sum < 12 || sum > int(r.Resumed) || r.Back[soakTenths] != 0 {
+		t.Errorf("%+v, want all to resume, each within the budget", r)
+	}
+}
+
 func TestSoak_NodesKilledLoseNothingAndAGivenRedisIsNotFlushed(t *testing.T) {
 	server := redistest.Start(t)
 	redis := server.Client()
@@ -101,6 +117,7 @@ func TestSoak_NodesKilledLoseNothingAndAGivenRedisIsNotFlushed(t *testing.T) {
 	s.await(`^nodes +2, each to be ended by SIGKILL 1 times; 2 done$`)
 	s.await(`^messages lost +0$`)
 	s.await(`^delivery to a client that moves just then +\d`)
+	s.await(`^resume, from the loss of the socket +\d`)
 }
 
 func TestSoak_FindsWhatIsDoneToItsRoomsAndSessions(t *testing.T) {

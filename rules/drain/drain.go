@@ -93,7 +93,7 @@ const (
 	jitter = 0.3
 	// stopShare of it, and stopMost at most, is kept for the stop of a process
 	// that ends.
-	stopShare = 0.3
+	stopShare = 0.2
 	stopMost  = 3 * time.Second
 )
 

@@ -92,8 +92,8 @@ func TestPlan_AllBeginBeforeTheBye(t *testing.T) {
 func TestMoving_LeavesTimeForTheStop(t *testing.T) {
 	for _, c := range []struct{ budget, want time.Duration }{
 		{0, 0},
-		{time.Second, 700 * time.Millisecond},
-		{10 * time.Second, 7 * time.Second},
+		{time.Second, 800 * time.Millisecond},
+		{10 * time.Second, 8 * time.Second},
 		{time.Minute, 57 * time.Second},
 	} {
 		if got := Moving(c.budget); got != c.want {
