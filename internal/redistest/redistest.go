@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -18,24 +19,32 @@ import (
 
 const ready = 20 * time.Second
 
+// tries is how often a start is tried: another process may take the port that
+// was free.
+const tries = 3
+
 // Server is one redis-server, ended with the test.
 type Server struct {
-	Addr string
-	t    testing.TB
-	dir  string
-	cmd  *exec.Cmd
+	Addr  string
+	t     testing.TB
+	dir   string
+	cmd   *exec.Cmd
+	ended chan struct{} // closed when the process has ended
 }
 
 // Start starts a redis-server on a free loopback port.
 func Start(t testing.TB) *Server {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	s := &Server{t: t, dir: t.TempDir()}
+	for try := 1; ; try++ {
+		err := s.start()
+		if err == nil {
+			break
+		}
+		if try == tries {
+			t.Fatal(err)
+		}
 	}
-	s := &Server{Addr: l.Addr().String(), t: t, dir: t.TempDir()}
-	l.Close()
-	s.start()
 	t.Cleanup(s.end)
 	return s
 }
@@ -50,12 +59,19 @@ func (s *Server) Client() *redis.Client {
 	return c
 }
 
-func (s *Server) start() {
+// start starts the process on a port of its choice. An error says that it ended.
+func (s *Server) start() error {
 	s.t.Helper()
 	bin, err := exec.LookPath("redis-server")
 	if err != nil {
 		s.t.Fatal("redis-server is missing, and this test needs it. Type: make need-redis")
 	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.Addr = l.Addr().String()
+	l.Close()
 	_, port, err := net.SplitHostPort(s.Addr)
 	if err != nil {
 		s.t.Fatal(err)
@@ -67,15 +83,26 @@ func (s *Server) start() {
 	if err := s.cmd.Start(); err != nil {
 		s.t.Fatal(err)
 	}
+	s.ended = make(chan struct{})
+	go func() {
+		defer close(s.ended)
+		_ = s.cmd.Wait() // the state says the same
+	}()
 	c := redis.NewClient(&redis.Options{Addr: s.Addr, MaxRetries: -1})
 	defer c.Close()
 	ctx, cancel := context.WithTimeout(context.Background(), ready)
 	defer cancel()
 	again := time.NewTicker(10 * time.Millisecond)
 	defer again.Stop()
-	for c.Ping(ctx).Err() != nil {
+	own := fmt.Sprintf("process_id:%d\r\n", s.cmd.Process.Pid) // and nobody else's on that port
+	for {
+		if info, err := c.Info(ctx, "server").Result(); err == nil && strings.Contains(info, own) {
+			return nil
+		}
 		select {
 		case <-again.C:
+		case <-s.ended:
+			return fmt.Errorf("redis-server on %s ended with %s", s.Addr, s.cmd.ProcessState)
 		case <-ctx.Done():
 			s.t.Fatalf("redis-server on %s does not answer", s.Addr)
 		}
@@ -85,7 +112,7 @@ func (s *Server) start() {
 func (s *Server) end() {
 	s.Cont()
 	_ = s.cmd.Process.Signal(syscall.SIGTERM) // it may have ended
-	_ = s.cmd.Wait()
+	<-s.ended
 }
 
 // Stop freezes the server: connections stay, nothing answers.
