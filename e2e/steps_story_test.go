@@ -28,6 +28,7 @@ func TestStory_ANodeOrRedisFailsAtAStepOfARedirect(t *testing.T) {
 }
 
 func failsAt(t *testing.T, s step, which int) {
+	t.Parallel() // most of it is waiting
 	st := tellTo(t, fleet.Options{Proxied: true, Directed: true, Env: map[string]string{"GODWIT_PING": "1s", "GODWIT_GRACE": "30s"}}, threePeople)
 	f, c := st.fleet, st.crowd
 	m := [mishaps]mishap{

@@ -30,7 +30,7 @@ const (
 type soakOptions struct {
 	nodes, clients, rooms, rollouts int
 	rate                            float64
-	kill, stay, json                bool
+	kill, stay, packed, json        bool
 	budget, timeout                 time.Duration
 	redis, logs                     string
 	seed                            uint64
@@ -65,6 +65,7 @@ func soakCommand(env []string) *cobra.Command {
 	f.Float64Var(&o.rate, "rate", 0, "messages a second, of all clients together (default: a tenth of the clients)")
 	f.IntVar(&o.rollouts, "rollouts", 1, "how often every node in turn is ended and started again")
 	f.BoolVar(&o.kill, "kill", false, "end nodes by SIGKILL; otherwise by SIGTERM, which drains them")
+	f.BoolVar(&o.packed, "packed", false, "all clients begin at the first node (GODWIT_REBALANCE=false leaves them there)")
 	f.BoolVar(&o.stay, "no-redirect", false, "clients follow no redirect: they are told bye, and resume elsewhere")
 	f.DurationVar(&o.budget, "budget", 10*time.Second, "GODWIT_DRAIN_BUDGET of the nodes")
 	f.StringVar(&o.redis, "redis", "", "URL of the Redis to use, which is not flushed (default: a redis-server of its own)")

@@ -60,7 +60,7 @@ type soakFleet struct {
 	dir   string
 	redis *proc    // nil: somebody else's
 	vars  []string // of every node
-	seed  uint64
+	o     soakOptions
 	nodes []*soakNode
 }
 
@@ -101,7 +101,7 @@ func (f *soakFleet) up(ctx context.Context, o soakOptions, run, secret string) e
 	f.vars = slices.DeleteFunc(slices.Clone(f.env), func(pair string) bool {
 		return slices.ContainsFunc(soakOwn, func(own string) bool { return strings.HasPrefix(pair, own) })
 	})
-	f.seed = o.seed
+	f.o = o
 	f.vars = append(f.vars, "GODWIT_REDIS_URL="+url, "GODWIT_AUTH_SECRET="+secret, "GODWIT_DRAIN_BUDGET="+o.budget.String())
 	for try := 1; ; try++ { // as for redis
 		again, err := f.add(ctx, o.nodes, run)
@@ -165,8 +165,11 @@ func newSoakNode(i int, run string) (n *soakNode, listen string, err error) {
 // to the same next one.
 func (f *soakFleet) urls(nth int) []string {
 	first := nth % len(f.nodes)
+	if f.o.packed {
+		first = 0
+	}
 	urls := []string{f.nodes[first].url}
-	for _, i := range rand.New(rand.NewPCG(f.seed, uint64(nth))).Perm(len(f.nodes)) {
+	for _, i := range rand.New(rand.NewPCG(f.o.seed, uint64(nth))).Perm(len(f.nodes)) {
 		if i != first {
 			urls = append(urls, f.nodes[i].url)
 		}

@@ -84,7 +84,7 @@ func TestSoak_ARolloutLosesNothing(t *testing.T) {
 
 func TestSoak_WhoFollowsNoRedirectResumes(t *testing.T) {
 	t.Parallel()
-	s := launchSoak(t, nil, "--json", "--no-redirect")
+	s := launchSoak(t, []string{"GODWIT_REBALANCE=false"}, "--json", "--no-redirect", "--packed")
 	if code := s.exit(); code != 0 {
 		t.Errorf("exit %d, want 0", code)
 	}
@@ -96,6 +96,7 @@ func TestSoak_WhoFollowsNoRedirectResumes(t *testing.T) {
 	if r.Handed != 0 || r.Resumed < 12 || r.Resume.Count != uint64(r.Resumed) || r.Resume.P50 <= 0 || sum < 12 || sum > int(r.Resumed) || r.Back[soakTenths] != 0 {
 		t.Errorf("%+v, want all to resume, each within the budget", r)
 	}
+	s.await(`^soak: rollout 1/1, n1: 12 sockets`)
 }
 
 func TestSoak_NodesKilledLoseNothingAndAGivenRedisIsNotFlushed(t *testing.T) {
