@@ -117,6 +117,11 @@ func (l listener) Told(w store.Word) {
 		if s, ok := l.n.hub.Find(w.Session); ok {
 			s.Told(w.Offer, w.What == store.WordDone)
 		}
+	case store.WordEnded:
+		if s, ok := l.n.hub.Find(w.Session); ok {
+			s.SignedOut()
+			l.n.custody.Look(s)
+		}
 	case store.WordOrder, store.WordMove:
 		l.n.orders.told(w)
 	case store.WordOffered:

@@ -6,8 +6,8 @@ import (
 	"strconv"
 )
 
-// Shards is the number of detached-session indexes. It is part of the stored
-// layout: changing it needs a migration.
+// Shards is the number of detached-session indexes, and of room indexes. It is
+// part of the stored layout: changing it needs a migration.
 const Shards = 16
 
 // markerKey holds a random value for as long as this store's data is whole; a
@@ -34,8 +34,11 @@ func (k roomKeys) channel() string { return k.prefix + "ev" }      // pub/sub: w
 
 // gone is the tombstone of a client whose session ended: string, 2 x grace.
 func (k roomKeys) gone(client uint32) string {
-	return k.prefix + "gone:" + strconv.FormatUint(uint64(client), 10)
+	return k.prefix + "gone:" + uintText(client)
 }
+
+// said is what was said under an idempotency key: string, IdempotencyTTL.
+func (k roomKeys) said(key string) string { return k.prefix + "said:" + key }
 
 // all is what every room script gets as KEYS[1..6].
 func (k roomKeys) all() []string {
@@ -82,7 +85,7 @@ func (r Ref) channel() string     { return r.prefix() + "ctl" }      // pub/sub:
 // clientKey holds the session that claimed a client id: string, ClaimTTL,
 // renewed by the node that holds the session.
 func clientKey(client uint32) string {
-	return "gw:{k:" + strconv.FormatUint(uint64(client), 10) + "}:session"
+	return "gw:{k:" + uintText(client) + "}:session"
 }
 
 // handleKey holds the user that a handle belongs to: string, HandleTTL,
@@ -93,4 +96,11 @@ func handleKey(hex string) string { return "gw:{h:" + hex + "}:user" }
 // ms of the store's clock, when a sweep should look at it.
 func detachedKey(shard int) string { return fmt.Sprintf("gw:{d:%02d}:detached", shard) }
 
-func shardOf(sid string) int { return int(crc32.ChecksumIEEE([]byte(sid)) % Shards) }
+// roomsKey is one shard of the index of rooms: sorted set of names, all with one
+// score. A join lists its room; a list takes out those that have ended.
+func roomsKey(shard int) string { return fmt.Sprintf("gw:{i:%02d}:rooms", shard) }
+
+// shardOf spreads names over the shards of an index.
+func shardOf(name string) int { return int(crc32.ChecksumIEEE([]byte(name)) % Shards) }
+
+func uintText(n uint32) string { return strconv.FormatUint(uint64(n), 10) }

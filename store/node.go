@@ -185,6 +185,7 @@ const (
 	WordDone     = "done"     // to the source: the client needs the old socket no more
 	WordOrder    = "order"    // to a node: its record has an order for it
 	WordMove     = "move"     // to an owner: offer Session the node Target, as Offer
+	WordEnded    = "ended"    // to the owner: an operator has ended Session
 	WordOffered  = "offered"  // to who asked for that: it was done, or Why not
 )
 

@@ -66,6 +66,7 @@ func (s *Store) Join(ctx context.Context, room string, m Member, known Known) (R
 	row := fmt.Sprintf("%d %d %s %s%s", len(m.User), len(m.Device), m.Session, m.User, m.Device)
 	c := s.roomCall(joinScript, room, known, m.Client, m.Gen, row, m.User, header, s.cfg.MaxMembers, MembersTold)
 	c.keys = append(c.keys, keysOfRoom(room).gone(m.Client))
+	s.index(ctx, room)
 	a, err := s.lane(room).do(ctx, c)
 	if err != nil {
 		return Room{}, err
@@ -74,7 +75,9 @@ func (s *Store) Join(ctx context.Context, room string, m Member, known Known) (R
 		return Room{}, err
 	}
 	r, err := roomOf(a)
-	r.New = a.status() == "joined"
+	if r.New = a.status() == "joined"; r.New && r.Count == 1 {
+		s.index(ctx, room) // it may have been taken off meanwhile, as one that has ended
+	}
 	return r, err
 }
 

@@ -23,6 +23,15 @@ var leaveLua string
 //go:embed send.lua
 var sendLua string
 
+//go:embed say.lua
+var sayLua string
+
+//go:embed close.lua
+var closeLua string
+
+//go:embed index.lua
+var indexLua string
+
 //go:embed create.lua
 var createLua string
 
@@ -97,6 +106,9 @@ var (
 	attachScript  = define("attach", roomPrelude, attachLua)
 	leaveScript   = define("leave", roomPrelude, leaveLua)
 	sendScript    = define("send", roomPrelude, sendLua)
+	sayScript     = define("say", roomPrelude, sayLua)
+	closeScript   = define("close", roomPrelude, closeLua)
+	indexScript   = define("index", indexLua)
 	createScript  = define("create", createLua)
 	claimScript   = define("claim", claimLua)
 	retakeScript  = define("retake", retakeLua)

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/go-json-experiment/json"
+	"github.com/redis/go-redis/v9"
 )
 
 // Session is a session's record.
@@ -140,6 +141,35 @@ func (s *Store) Peek(ctx context.Context, sid string) (Session, []string, error)
 	}
 	r, err := sessionOf(sid, record.Val())
 	return r, rooms.Val(), err
+}
+
+// Attachment is where a session is.
+type Attachment struct {
+	Node  string // that holds it, or held it last; empty: the session is gone
+	State string
+}
+
+// Attached reads where sessions are, in one round trip. May be repeated.
+func (s *Store) Attached(ctx context.Context, sids []string) ([]Attachment, error) {
+	out := make([]Attachment, len(sids))
+	if len(sids) == 0 {
+		return out, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.Timeout)
+	defer cancel()
+	pipe := s.rdb.Pipeline()
+	records := make([]*redis.SliceCmd, len(sids))
+	for i, sid := range sids {
+		records[i] = pipe.HMGet(ctx, sessionKey(sid), "node", "state")
+	}
+	if _, err := pipe.Exec(ctx); err != nil {
+		return nil, unavailable("read sessions", err)
+	}
+	for i, r := range records {
+		v := answer(r.Val())
+		out[i] = Attachment{Node: v.text(0), State: v.text(1)}
+	}
+	return out, nil
 }
 
 // Claimed is a session that was taken over.

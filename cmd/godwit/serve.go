@@ -210,7 +210,7 @@ func (m *node) run(ctx context.Context) error {
 	router := chi.NewRouter()
 	router.Get("/v1/ws", ws.ServeHTTP)
 	web := m.server(router)
-	ops := m.server(admin.New(admin.Config{Token: s.AdminToken, State: n.State, Fleet: n.Fleet(), Log: m.log}))
+	ops := m.server(admin.New(admin.Config{Token: s.AdminToken, State: n.State, Fleet: n.Fleet(), MessageBytes: s.MaxMessage, Log: m.log}))
 
 	// The order of the stop: sockets, then the node that served them, then
 	// what shows how it stands.

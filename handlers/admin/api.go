@@ -29,26 +29,30 @@ type Config struct {
 	Token string // of the admin API; empty turns it off
 	State func() server.State
 	Fleet Fleet
-	Log   *slog.Logger
+	// MessageBytes is the largest data of a message; 0 is no limit but the body's.
+	MessageBytes int
+	Log          *slog.Logger
 }
 
 // Fleet is what the API asks; server/fleet answers it. Each noun names its part.
 type Fleet interface {
 	nodes
 	drains
-	moves
+	rooms
+	sessions
 }
 
 // api is the admin API.
 type api struct {
-	fleet Fleet
-	log   *slog.Logger
+	fleet        Fleet
+	messageBytes int
+	log          *slog.Logger
 }
 
 // New serves the probes, /openapi.json and /admin/v1.
 func New(cfg Config) http.Handler {
 	r := chi.NewRouter()
-	r.Use(jsonBody, guard(cfg.Token))
+	r.Use(jsonBody, guard(cfg.Token), audit(cfg.Log))
 	r.NotFound(func(w http.ResponseWriter, _ *http.Request) { problem(w, http.StatusNotFound, "there is nothing here") })
 	r.MethodNotAllowed(func(w http.ResponseWriter, _ *http.Request) {
 		problem(w, http.StatusMethodNotAllowed, "this path has other methods")
@@ -59,9 +63,11 @@ func New(cfg Config) http.Handler {
 	c.Info.Description = "What operators ask of a fleet. Every answer is about the fleet, not the node asked."
 	c.Components.SecuritySchemes = map[string]*huma.SecurityScheme{"token": {Type: "http", Scheme: "bearer"}}
 	h := humachi.New(r, c)
-	a := &api{fleet: cfg.Fleet, log: cfg.Log}
+	a := &api{fleet: cfg.Fleet, messageBytes: cfg.MessageBytes, log: cfg.Log}
 	a.serveNodes(h)
 	a.serveDrains(h)
+	a.serveRooms(h)
+	a.serveMessages(h)
 	a.serveSessions(h)
 	return r
 }
@@ -91,6 +97,9 @@ func operation(method, path, id, summary string, change ...func(*huma.Operation)
 
 // accepted makes 202 the answer.
 func accepted(op *huma.Operation) { op.DefaultStatus = http.StatusAccepted }
+
+// done makes 204 the answer: there is nothing to tell.
+func done(op *huma.Operation) { op.DefaultStatus = http.StatusNoContent }
 
 // jsonBody takes a body for JSON, whatever it is called.
 func jsonBody(next http.Handler) http.Handler {
@@ -133,9 +142,12 @@ func problem(w http.ResponseWriter, status int, detail string) {
 func (a *api) failed(err error) error {
 	var c *fleet.Conflict
 	switch {
+	case err == nil:
+		return nil
 	case errors.As(err, &c):
 		return huma.Error409Conflict(c.Why)
-	case errors.Is(err, fleet.ErrNoNode), errors.Is(err, fleet.ErrNoSession), errors.Is(err, fleet.ErrNoDrain):
+	case errors.Is(err, fleet.ErrNoNode), errors.Is(err, fleet.ErrNoSession), errors.Is(err, fleet.ErrNoDrain),
+		errors.Is(err, fleet.ErrNoRoom), errors.Is(err, fleet.ErrNoMember):
 		return huma.Error404NotFound(err.Error())
 	case errors.Is(err, fleet.ErrNoAnswer):
 		return huma.Error504GatewayTimeout(err.Error() + ": it may have done it; look again")
@@ -148,8 +160,8 @@ func (a *api) failed(err error) error {
 	return huma.Error500InternalServerError("something is wrong here; the node's log says what")
 }
 
-// span is the part of a list that is asked for.
-type span struct {
+// Span is the part of a list that is asked for.
+type Span struct {
 	Limit  int    `query:"limit" minimum:"1" maximum:"1000" default:"100" doc:"items at most"`
 	Cursor string `query:"cursor" doc:"where the last answer ended"`
 }
@@ -160,18 +172,30 @@ type list[T any] struct {
 	Cursor string `json:"cursor,omitempty" doc:"of the items that follow, if there are any"`
 }
 
-// cut is the part of a whole list, sorted by key, that is asked for.
-func cut[T any](all []T, key func(T) string, s span) (list[T], error) {
+// after is the key of the last item that was told; empty: none was.
+func (s Span) after() (string, error) {
 	after, err := base64.RawURLEncoding.DecodeString(s.Cursor)
 	if err != nil {
-		return list[T]{}, huma.Error422UnprocessableEntity("cursor: expected one of an answer before")
+		return "", huma.Error422UnprocessableEntity("cursor: expected one of an answer before")
+	}
+	return string(after), nil
+}
+
+// cursor leads to the items behind a key.
+func cursor(key string) string { return base64.RawURLEncoding.EncodeToString([]byte(key)) }
+
+// cut is the part of a whole list, sorted by key, that is asked for.
+func cut[T any](all []T, key func(T) string, s Span) (list[T], error) {
+	after, err := s.after()
+	if err != nil {
+		return list[T]{}, err
 	}
 	out := list[T]{Items: []T{}}
 	for _, item := range all {
 		switch {
-		case s.Cursor != "" && key(item) <= string(after):
+		case s.Cursor != "" && key(item) <= after:
 		case len(out.Items) == s.Limit:
-			out.Cursor = base64.RawURLEncoding.EncodeToString([]byte(key(out.Items[s.Limit-1])))
+			out.Cursor = cursor(key(out.Items[s.Limit-1]))
 			return out, nil
 		default:
 			out.Items = append(out.Items, item)

@@ -24,6 +24,10 @@ import (
 type script struct {
 	nodes []store.Node
 	drain fleet.Drain
+	room  fleet.Room
+	rooms []store.RoomState
+	log   store.Page
+	rec   store.Session
 	err   error
 	asked []string
 }
@@ -60,8 +64,68 @@ func (s *script) Redirect(_ context.Context, session, node string) (string, erro
 	return "offer-1", s.err
 }
 
+func (s *script) Rooms(_ context.Context, prefix, after string, most int) ([]store.RoomState, string, bool, error) {
+	s.ask("rooms", fmt.Sprintf("%q %q", prefix, after), most)
+	var out []store.RoomState
+	for _, r := range s.rooms {
+		switch {
+		case !strings.HasPrefix(r.Room, prefix) || r.Room <= after:
+		case len(out) == most:
+			return out, out[most-1].Room, true, s.err
+		default:
+			out = append(out, r)
+		}
+	}
+	return out, "", false, s.err
+}
+
+func (s *script) Room(_ context.Context, name string) (fleet.Room, error) {
+	s.ask("room", name)
+	return s.room, s.err
+}
+
+func (s *script) Log(_ context.Context, room string, after uint64, most int) (store.Page, error) {
+	s.ask("log", room, after, most)
+	return s.log, s.err
+}
+
+func (s *script) Say(_ context.Context, room, key string, d store.Draft) (store.Sent, error) {
+	to := "all"
+	if d.ToUser != nil {
+		to = "user " + *d.ToUser
+	}
+	if d.ToClient != nil {
+		to += fmt.Sprintf(", client %d", *d.ToClient)
+	}
+	if d.Type != nil {
+		to += fmt.Sprintf(", type %d", *d.Type)
+	}
+	s.ask("say", room, fmt.Sprintf("%q", key), string(d.Data), "to "+to)
+	return store.Sent{Seq: 7}, s.err
+}
+
+func (s *script) Kick(_ context.Context, room string, client uint32) error {
+	s.ask("kick", room, client)
+	return s.err
+}
+
+func (s *script) CloseRoom(_ context.Context, room string) error {
+	s.ask("close", room)
+	return s.err
+}
+
+func (s *script) Session(_ context.Context, sid string) (store.Session, []string, error) {
+	s.ask("session", sid)
+	return s.rec, []string{"b", "a"}, s.err
+}
+
+func (s *script) End(_ context.Context, sid string) error {
+	s.ask("end", sid)
+	return s.err
+}
+
 func (s *script) served(token string) http.Handler {
-	return New(Config{Token: token, State: func() server.State { return server.State{} }, Fleet: s, Log: slog.New(slog.DiscardHandler)})
+	return New(Config{Token: token, State: func() server.State { return server.State{} }, Fleet: s, MessageBytes: 100, Log: slog.New(slog.DiscardHandler)})
 }
 
 // request makes one request with the token, unless a header says otherwise.
@@ -94,14 +158,23 @@ func problemOf(t *testing.T, name string, w *httptest.ResponseRecorder, status i
 	}
 }
 
-var paths = []struct{ method, path string }{
-	{"GET", "/admin/v1/nodes"},
-	{"GET", "/admin/v1/nodes/n1"},
-	{"POST", "/admin/v1/nodes/n1/drain"},
-	{"GET", "/admin/v1/nodes/n1/drain"},
-	{"DELETE", "/admin/v1/nodes/n1/drain"},
-	{"POST", "/admin/v1/sessions/s1/redirect"},
-	{"GET", "/admin/v1/nothing"},
+// paths are all that there is, and one that is not; body is a good one.
+var paths = []struct{ method, path, body string }{
+	{"GET", "/admin/v1/nodes", ""},
+	{"GET", "/admin/v1/nodes/n1", ""},
+	{"POST", "/admin/v1/nodes/n1/drain", ""},
+	{"GET", "/admin/v1/nodes/n1/drain", ""},
+	{"DELETE", "/admin/v1/nodes/n1/drain", ""},
+	{"GET", "/admin/v1/rooms", ""},
+	{"GET", "/admin/v1/rooms/r1", ""},
+	{"DELETE", "/admin/v1/rooms/r1", ""},
+	{"DELETE", "/admin/v1/rooms/r1/members/7", ""},
+	{"GET", "/admin/v1/rooms/r1/log", ""},
+	{"POST", "/admin/v1/rooms/r1/messages", `{"data":1}`},
+	{"GET", "/admin/v1/sessions/s1", ""},
+	{"DELETE", "/admin/v1/sessions/s1", ""},
+	{"POST", "/admin/v1/sessions/s1/redirect", ""},
+	{"GET", "/admin/v1/nothing", ""},
 }
 
 func TestAPI_NobodyGetsInWithoutTheToken(t *testing.T) {
@@ -111,14 +184,14 @@ func TestAPI_NobodyGetsInWithoutTheToken(t *testing.T) {
 			"no token": "", "another": "Bearer wrong", "a part of it": "Bearer righ", "more than it": "Bearer right ", "basic": "Basic right",
 			"no scheme": "right", "an empty one": "Bearer ",
 		} {
-			w := request(s.served("right"), p.method, p.path, "", "Authorization", auth)
+			w := request(s.served("right"), p.method, p.path, p.body, "Authorization", auth)
 			problemOf(t, name+" at "+p.method+" "+p.path, w, 401, "token")
 			if w.Header().Get("WWW-Authenticate") != "Bearer" {
 				t.Errorf("%s: WWW-Authenticate is %q", name, w.Header().Get("WWW-Authenticate"))
 			}
 		}
 		for _, auth := range []string{"Bearer right", "Bearer ", ""} {
-			problemOf(t, "no token set, with "+auth, request(s.served(""), p.method, p.path, "", "Authorization", auth), 404, "GODWIT_ADMIN_TOKEN")
+			problemOf(t, "no token set, with "+auth, request(s.served(""), p.method, p.path, p.body, "Authorization", auth), 404, "GODWIT_ADMIN_TOKEN")
 		}
 	}
 	if len(s.asked) > 0 {
@@ -141,6 +214,8 @@ func TestAPI_EachErrorHasItsStatus(t *testing.T) {
 		{fmt.Errorf("%w: n9", fleet.ErrNoNode), 404, "no such node: n9"},
 		{fleet.ErrNoSession, 404, "no such session"},
 		{fleet.ErrNoDrain, 404, "no drain"},
+		{fmt.Errorf("%w: lobby", fleet.ErrNoRoom), 404, "no such room: lobby"},
+		{fmt.Errorf("%w: client 7", fleet.ErrNoMember), 404, "no such member: client 7"},
 		{fmt.Errorf("x: %w", &fleet.Conflict{Why: "it is draining"}), 409, "it is draining"},
 		{fmt.Errorf("x: %w", fleet.ErrNoAnswer), 504, "look again"},
 		{fmt.Errorf("list nodes: %w: dial 10.0.0.7", store.ErrUnavailable), 503, "ask again"},
@@ -148,7 +223,7 @@ func TestAPI_EachErrorHasItsStatus(t *testing.T) {
 	} {
 		s := &script{err: c.err}
 		for _, p := range paths[:len(paths)-1] {
-			w := request(s.served("right"), p.method, p.path, "")
+			w := request(s.served("right"), p.method, p.path, p.body)
 			problemOf(t, p.method+" "+p.path, w, c.status, c.says)
 			if body := w.Body.String(); strings.Contains(body, "secret") || strings.Contains(body, "10.0.0.7") {
 				t.Errorf("an operator is shown the inside: %s", body)
@@ -161,7 +236,7 @@ func TestAPI_EachErrorHasItsStatus(t *testing.T) {
 }
 
 func TestAPI_BadInputIsAProblemAndAsksTheFleetNothing(t *testing.T) {
-	drain, move := "/admin/v1/nodes/n1/drain", "/admin/v1/sessions/s1/redirect"
+	drain, move, say := "/admin/v1/nodes/n1/drain", "/admin/v1/sessions/s1/redirect", "/admin/v1/rooms/r1/messages"
 	for _, c := range []struct {
 		name, method, path, body string
 		status                   int
@@ -183,6 +258,24 @@ func TestAPI_BadInputIsAProblemAndAsksTheFleetNothing(t *testing.T) {
 		{"no limit", "GET", "/admin/v1/nodes?limit=0", "", 422, "limit"},
 		{"no number", "GET", "/admin/v1/nodes?limit=x", "", 422, "limit"},
 		{"a cursor of nobody's", "GET", "/admin/v1/nodes?cursor=*", "", 422, "cursor"},
+		{"a message of nothing", "POST", say, ``, 400, ""},
+		{"a message without data", "POST", say, `{"type":1}`, 422, "data"},
+		{"a type past a byte", "POST", say, `{"data":1,"type":256}`, 422, "type"},
+		{"a type below one", "POST", say, `{"data":1,"type":-1}`, 422, "type"},
+		{"to a number", "POST", say, `{"data":1,"to":{"user":7}}`, 422, "user"},
+		{"to a client past all", "POST", say, `{"data":1,"to":{"client":4294967296}}`, 422, "client"},
+		{"to something else", "POST", say, `{"data":1,"to":{"room":"x"}}`, 422, "room"},
+		{"data past the limit", "POST", say, `{"data":"` + strings.Repeat("x", 100) + `"}`, 422, "at most 100"},
+		{"data with a name twice", "POST", say, `{"data":{"a":1,"a":2}}`, 422, "twice"},
+		{"data that is no UTF-8", "POST", say, "{\"data\":\"\xff\"}", 422, "UTF-8"},
+		{"a cursor of nobody's, of rooms", "GET", "/admin/v1/rooms?cursor=*", "", 422, "cursor"},
+		{"too many rooms", "GET", "/admin/v1/rooms?limit=1001", "", 422, "limit"},
+		{"too much of a log", "GET", "/admin/v1/rooms/r1/log?limit=1001", "", 422, "limit"},
+		{"before the beginning", "GET", "/admin/v1/rooms/r1/log?after=-1", "", 422, "after"},
+		{"past all numbers", "GET", "/admin/v1/rooms/r1/log?after=9007199254740992", "", 422, "after"},
+		{"a client that is a name", "DELETE", "/admin/v1/rooms/r1/members/ann", "", 422, "client"},
+		{"a client past all", "DELETE", "/admin/v1/rooms/r1/members/4294967296", "", 422, "client"},
+		{"a name too long for a room", "GET", "/admin/v1/rooms/" + strings.Repeat("r", 201), "", 422, "room"},
 		{"another method", "PUT", drain, `{}`, 405, ""},
 		{"no such path", "GET", "/admin/v1/nodes/n1/nothing", "", 404, ""},
 		{"an empty name", "GET", "/admin/v1/nodes//drain", "", 422, "node"},
@@ -282,7 +375,7 @@ func TestAPI_DescribesItself(t *testing.T) {
 		t.Fatalf("%d %.200s: %v", w.Code, w.Body, err)
 	}
 	for _, p := range paths[:len(paths)-1] {
-		path := strings.NewReplacer("/n1", "/{node}", "/s1", "/{session}").Replace(p.path)
+		path := strings.NewReplacer("/n1", "/{node}", "/s1", "/{session}", "/r1", "/{room}", "/7", "/{client}").Replace(p.path)
 		if doc.Paths[path][strings.ToLower(p.method)] == nil {
 			t.Errorf("it does not name %s %s", p.method, path)
 		}

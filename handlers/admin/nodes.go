@@ -45,7 +45,7 @@ type answer[T any] struct{ Body T }
 
 func (a *api) serveNodes(h huma.API) {
 	huma.Register(h, operation(http.MethodGet, "/nodes", "list-nodes", "The nodes of the fleet"),
-		func(ctx context.Context, in *span) (*answer[list[Node]], error) {
+		func(ctx context.Context, in *Span) (*answer[list[Node]], error) {
 			all, err := a.fleet.Nodes(ctx)
 			if err != nil {
 				return nil, a.failed(err)

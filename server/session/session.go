@@ -86,6 +86,8 @@ type Session struct {
 	over    bool              // guarded by mu: the store need not be told when the socket drops
 	move    redirect.Source   // guarded by mu
 	offer   *offer            // guarded by mu: the last one
+
+	signedOut bool // guarded by mu: an operator is said to have ended it
 }
 
 // place is a session's place in one room.
@@ -186,6 +188,25 @@ func (s *Session) Quit(code wire.CloseCode, reason string) {
 	s.mu.Unlock()
 	s.door.Hub.Remove(s.id, s)
 	s.sock.Close(code, reason)
+}
+
+// SignedOut notes that an operator is said to have ended the session.
+func (s *Session) SignedOut() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.signedOut = true
+}
+
+// Gone closes the socket of a session that the store has no more.
+func (s *Session) Gone() {
+	s.mu.Lock()
+	byOperator := s.signedOut
+	s.mu.Unlock()
+	if byOperator {
+		s.Quit(wire.CloseSignedOut, "an operator has ended the session")
+		return
+	}
+	s.Quit(wire.CloseSessionGone, "the session has ended; say hello again")
 }
 
 // Send asks the socket to pass a notification on and, if code is not 0, to

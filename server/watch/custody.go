@@ -150,7 +150,7 @@ func (c *Custody) one(ctx context.Context, s *session.Session) error {
 			c.Look(s)
 			return nil
 		}
-		s.Quit(wire.CloseSessionGone, "the session has ended; say hello again")
+		s.Gone()
 		return c.Store.Disown(ctx, c.Ref, s.ID())
 	}
 	return err

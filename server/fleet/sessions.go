@@ -1,0 +1,43 @@
+package fleet
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"godwit/store"
+	"godwit/wire"
+)
+
+// Session tells of one session, and the rooms that it is in.
+//
+// Errors: ErrNoSession, store.ErrUnavailable.
+func (f *Fleet) Session(ctx context.Context, sid string) (store.Session, []string, error) {
+	rec, rooms, err := f.store.Peek(ctx, sid)
+	if errors.Is(err, store.ErrGone) {
+		err = fmt.Errorf("%w: %s", ErrNoSession, sid)
+	}
+	return rec, rooms, err
+}
+
+// End ends a session: out of its rooms, and its socket is closed.
+//
+// Errors: ErrNoSession, store.ErrUnavailable.
+func (f *Fleet) End(ctx context.Context, sid string) error {
+	rec, _, err := f.Session(ctx, sid)
+	if err != nil {
+		return err
+	}
+	err = f.store.End(ctx, sid, store.Always, wire.LeftKicked)
+	switch {
+	case errors.Is(err, store.ErrGone):
+		return fmt.Errorf("%w: %s", ErrNoSession, sid)
+	case err != nil:
+		return err
+	case rec.State != store.StateLive:
+		return nil
+	}
+	// If this is lost, the node finds out by itself, a while later.
+	_ = f.store.Tell(ctx, rec.Owner, store.Word{What: store.WordEnded, Session: sid})
+	return nil
+}

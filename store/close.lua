@@ -1,0 +1,14 @@
+-- Puts every member out of a room, with one entry for all. Safe to repeat: in a
+-- room without members there is nobody to put out, and no entry.
+--   KEYS as in room.lua
+--   ARGV 8 header, 9 ms that a room without members lives
+-- Returns {'closed', epoch, seq, {client, row, client, row...}} | {'empty', epoch} | {'wiped'}
+local epoch, seq = head()
+if not epoch then return {'wiped'} end
+local rows = redis.call('HGETALL', MEMBERS)
+if #rows == 0 then return {'empty', epoch} end
+redis.call('DEL', MEMBERS, USERS, FLOWS, CALL)
+redis.call('HSET', META, 'in_call', '0')
+local id = append(epoch, seq, ARGV[8], '')
+for _, k in ipairs({META, LOG}) do redis.call('PEXPIRE', k, ARGV[9]) end
+return {'closed', epoch, id, rows}

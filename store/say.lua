@@ -1,0 +1,31 @@
+-- Appends one message of the system's, once for an idempotency key.
+--   KEYS as in room.lua, 7 idempotency key
+--   ARGV 8 to user ('': any), 9 to client (0: any), 10 header, 11 data
+--        12 what is said, hashed, 13 ms that the key is remembered (0: there is none)
+-- Returns {'ok', epoch, seq, ts} | {'dup', seq, ts} | {'mismatch'} (the key was of something else)
+--      or {'no_recipient'} | {'wiped'}
+local epoch, seq = head()
+if not epoch then return {'wiped'} end
+local once = ARGV[13] ~= '0'
+if once then
+  local was, s, t = string.match(redis.call('GET', KEYS[7]) or '', '^(%S+) (%d+) (%d+)$')
+  if was == ARGV[12] then return {'dup', s, t} end
+  if was then return {'mismatch'} end
+end
+local user, device = ARGV[8], ARGV[9]
+if device ~= '0' then
+  local to = redis.call('HGET', MEMBERS, device)
+  if not to then return {'no_recipient'} end
+  if user ~= '' then
+    local n, from = string.match(to, '^%d+ %d+ %d+ (%d+) %d+ %S+ ()')
+    if string.sub(to, from, from + tonumber(n) - 1) ~= user then return {'no_recipient'} end
+  end
+elseif user ~= '' and redis.call('HEXISTS', USERS, user) == 0 then
+  return {'no_recipient'}
+end
+local id, ts = append(epoch, seq, ARGV[10], ARGV[11])
+if redis.call('HLEN', MEMBERS) == 0 then
+  redis.call('PEXPIRE', LOG, redis.call('PTTL', META)) -- nobody is in: the log ends with the room
+end
+if once then redis.call('SET', KEYS[7], ARGV[12] .. ' ' .. id .. ' ' .. ts, 'PX', ARGV[13]) end
+return {'ok', epoch, id, ts}
