@@ -47,8 +47,9 @@ lint: ## Check format, vet, staticcheck, dead code
 fmt: ## Format the code
 	$(TOOL) gofumpt -w .
 
-docs: ## Write the tables of the README that come from the code
+docs: ## Write what of the docs comes from the code
 	go test ./cmd/godwit -run TestReadme -rewrite
+	go test ./handlers/admin -run TestAPI_DescribesItself -rewrite
 
 check: ## What CI runs
 	.ci/run

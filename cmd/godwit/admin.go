@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"os"
 	"strings"
 	"time"
 
@@ -29,6 +30,7 @@ type operator struct {
 	env   []string
 	url   string
 	token string
+	name  string // of whoever types, for the nodes' log; empty: nobody knows
 	web   *http.Client
 }
 
@@ -43,6 +45,10 @@ func (a *operator) open() (closed func(), err error) {
 	vars := environment(a.env)
 	if err := fromFile(vars, "GODWIT_ADMIN_TOKEN"); err != nil {
 		return nil, usage{err}
+	}
+	a.name = vars["USER"]
+	if host, err := os.Hostname(); err == nil && a.name != "" {
+		a.name += "@" + host
 	}
 	a.token = cmp.Or(a.token, vars["GODWIT_ADMIN_TOKEN"])
 	if a.token == "" {
@@ -89,6 +95,9 @@ func (a *operator) call(ctx context.Context, method, path string, body, answer a
 	}
 	req.Header.Set("Authorization", "Bearer "+a.token)
 	req.Header.Set("Content-Type", "application/json")
+	if a.name != "" {
+		req.Header.Set("X-Operator", a.name)
+	}
 	resp, err := a.web.Do(req)
 	if err != nil {
 		return fmt.Errorf("ask the fleet: %w", err)

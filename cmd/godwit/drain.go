@@ -10,7 +10,6 @@ import (
 	"os/signal"
 	"strings"
 	"syscall"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -170,43 +169,5 @@ func (w *watcher) show(d api.Drain) {
 func (w *watcher) end() {
 	if terminal(w.out) {
 		fmt.Fprintln(w.out)
-	}
-}
-
-func nodesCommand(env []string) *cobra.Command {
-	a := &operator{env: env}
-	c := &cobra.Command{
-		Use: "nodes", Short: "List the nodes of the fleet", Args: noArgs,
-		RunE: func(c *cobra.Command, _ []string) error {
-			closed, err := a.open()
-			if err != nil {
-				return err
-			}
-			defer closed()
-			return printNodes(c.Context(), a, c.OutOrStdout())
-		},
-	}
-	a.flags(c)
-	return c
-}
-
-func printNodes(ctx context.Context, a *operator, out io.Writer) error {
-	tw := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(tw, "NODE\tSTATE\tSESSIONS\tROOMS\tLOAD\tLEASE\tREVISION\tBOOT")
-	for cursor := ""; ; {
-		var page struct {
-			Items  []api.Node `json:"items"`
-			Cursor string     `json:"cursor"`
-		}
-		if err := a.call(ctx, http.MethodGet, "/nodes?limit=1000&cursor="+url.QueryEscape(cursor), nil, &page); err != nil {
-			return err
-		}
-		for _, n := range page.Items {
-			lease := (time.Duration(n.LeaseMS) * time.Millisecond).Round(100 * time.Millisecond)
-			fmt.Fprintf(tw, "%s\t%s\t%d\t%d\t%d\t%s\t%s\t%s\n", n.Node, n.State, n.Sessions, n.Rooms, n.Load, lease, n.Revision, n.Boot)
-		}
-		if cursor = page.Cursor; cursor == "" {
-			return tw.Flush()
-		}
 	}
 }

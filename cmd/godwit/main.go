@@ -50,7 +50,8 @@ func run(ctx context.Context, args, env []string, in io.Reader, out, errs io.Wri
 	root.SetOut(out)
 	root.SetErr(errs)
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usage{err} })
-	root.AddCommand(serveCommand(env), devCommand(env), tokenCommand(env), versionCommand(), chatCommand(), nodesCommand(env), drainCommand(env), soakCommand(env))
+	root.AddCommand(serveCommand(env), devCommand(env), tokenCommand(env), versionCommand(), chatCommand(), nodesCommand(env), drainCommand(env),
+		roomsCommand(env), roomCommand(env), sessionCommand(env), soakCommand(env))
 	err := root.ExecuteContext(ctx)
 	var u usage
 	switch {

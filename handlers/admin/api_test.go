@@ -1,24 +1,30 @@
 package admin
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
 
 	"godwit/server"
 	"godwit/server/fleet"
 	"godwit/store"
 )
+
+var rewrite = flag.Bool("rewrite", false, "write docs/openapi.json")
 
 // script is a fleet that answers as told, and remembers what it was asked.
 type script struct {
@@ -379,6 +385,20 @@ func TestAPI_DescribesItself(t *testing.T) {
 		if doc.Paths[path][strings.ToLower(p.method)] == nil {
 			t.Errorf("it does not name %s %s", p.method, path)
 		}
+	}
+	const page = "../../docs/openapi.json"
+	pretty := jsontext.Value(w.Body.Bytes())
+	if err := pretty.Indent(jsontext.WithIndent("  ")); err != nil {
+		t.Fatal(err)
+	}
+	pretty = append(pretty, '\n')
+	if *rewrite {
+		if err := os.WriteFile(page, pretty, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if have, err := os.ReadFile(page); err != nil || !bytes.Equal(have, pretty) {
+		t.Errorf("%s is not what a node answers (%v); type: make docs", page, err)
 	}
 	if w := request((&script{}).served("right"), "GET", "/docs", ""); w.Code != 404 {
 		t.Errorf("a page that loads things from elsewhere: %d", w.Code)

@@ -1,0 +1,168 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+	"github.com/spf13/cobra"
+
+	api "godwit/handlers/admin"
+)
+
+// inspector makes the commands that show something of a fleet: a table for
+// people, or what the API answers for scripts.
+type inspector struct {
+	*operator
+	json bool
+}
+
+// inspect makes one that takes args and prints with show.
+func inspect(env []string, use, short string, args cobra.PositionalArgs, show func(ctx context.Context, i *inspector, args []string, out io.Writer) error) *cobra.Command {
+	i := &inspector{operator: &operator{env: env}}
+	c := &cobra.Command{
+		Use: use, Short: short,
+		Args: func(c *cobra.Command, given []string) error {
+			if err := args(c, given); err != nil {
+				return usage{fmt.Errorf("%w\nusage: godwit %s", err, use)}
+			}
+			return nil
+		},
+		RunE: func(c *cobra.Command, args []string) error {
+			closed, err := i.open()
+			if err != nil {
+				return err
+			}
+			defer closed()
+			return show(c.Context(), i, args, c.OutOrStdout())
+		},
+	}
+	i.flags(c)
+	c.Flags().BoolVar(&i.json, "json", false, "print JSON")
+	return c
+}
+
+func nodesCommand(env []string) *cobra.Command {
+	return inspect(env, "nodes", "List the nodes of the fleet", cobra.NoArgs,
+		func(ctx context.Context, i *inspector, _ []string, out io.Writer) error {
+			return printList(ctx, i, out, "/nodes", "NODE\tSTATE\tSESSIONS\tROOMS\tLOAD\tLEASE\tREVISION\tBOOT", func(n api.Node) string {
+				lease := (time.Duration(n.LeaseMS) * time.Millisecond).Round(100 * time.Millisecond)
+				return fmt.Sprintf("%s\t%s\t%d\t%d\t%d\t%s\t%s\t%s", n.Node, n.State, n.Sessions, n.Rooms, n.Load, lease, n.Revision, n.Boot)
+			})
+		})
+}
+
+func roomsCommand(env []string) *cobra.Command {
+	return inspect(env, "rooms [PREFIX]", "List the rooms of the fleet, or those whose names begin so", cobra.MaximumNArgs(1),
+		func(ctx context.Context, i *inspector, args []string, out io.Writer) error {
+			return printList(ctx, i, out, "/rooms?prefix="+url.QueryEscape(strings.Join(args, "")), "ROOM\tMEMBERS\tSEQ\tLOG\tIN CALL\tEPOCH",
+				func(r api.RoomState) string {
+					return fmt.Sprintf("%s\t%d\t%d\t%d\t%t\t%s", r.Room, r.MemberCount, r.Seq, r.LogLength, r.InCall, r.Epoch)
+				})
+		})
+}
+
+func roomCommand(env []string) *cobra.Command {
+	return inspect(env, "room NAME", "Show a room, and who is in it", cobra.ExactArgs(1),
+		func(ctx context.Context, i *inspector, args []string, out io.Writer) error {
+			return printOne(ctx, i, out, "/rooms/"+url.PathEscape(args[0]), func(r api.Room, tw io.Writer) {
+				fields(tw, "room", r.Room, "epoch", r.Epoch, "seq", r.Seq, "in call", r.InCall, "entries kept", r.LogLength, "members", r.MemberCount)
+				fmt.Fprintln(tw, "\nUSER\tCLIENT\tDEVICE\tNODE\tSTATE\tSESSION")
+				for _, m := range r.Members {
+					fmt.Fprintf(tw, "%s\t%d\t%s\t%s\t%s\t%s\n", m.User, m.Client, m.Device, m.Node, m.State, m.Session)
+				}
+				if r.More {
+					fmt.Fprintf(tw, "... and %d more\n", r.MemberCount-len(r.Members))
+				}
+			})
+		})
+}
+
+func sessionCommand(env []string) *cobra.Command {
+	return inspect(env, "session ID", "Show a session", cobra.ExactArgs(1),
+		func(ctx context.Context, i *inspector, args []string, out io.Writer) error {
+			return printOne(ctx, i, out, "/sessions/"+url.PathEscape(args[0]), func(s api.Session, tw io.Writer) {
+				fields(tw, "session", s.Session, "user", s.User, "client", s.Client, "device", s.Device, "state", s.State,
+					"node", s.Node+" ("+s.Boot+")", "gen", s.Gen, "can", strings.Join(s.Caps, " "), "handle", s.Handle,
+					"expires", s.Expires.Format(time.RFC3339))
+				for _, room := range s.Rooms {
+					fields(tw, "in room", room)
+				}
+				for _, m := range s.Moves {
+					fields(tw, "moved", m.At.Format(time.RFC3339)+" from "+m.From)
+				}
+			})
+		})
+}
+
+// fields prints names and values, a line each.
+func fields(w io.Writer, pairs ...any) {
+	for i := 0; i+1 < len(pairs); i += 2 {
+		fmt.Fprintf(w, "%v\t%v\n", pairs[i], pairs[i+1])
+	}
+}
+
+// printOne asks for one thing.
+func printOne[T any](ctx context.Context, i *inspector, out io.Writer, path string, show func(T, io.Writer)) error {
+	var one T
+	if err := i.call(ctx, http.MethodGet, path, nil, &one); err != nil {
+		return err
+	}
+	if i.json {
+		return printJSON(out, one)
+	}
+	tw := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	show(one, tw)
+	return tw.Flush()
+}
+
+// printList asks for a whole list, part by part.
+func printList[T any](ctx context.Context, i *inspector, out io.Writer, path, heads string, row func(T) string) error {
+	all := []T{}
+	sign := "?"
+	if strings.Contains(path, "?") {
+		sign = "&"
+	}
+	for cursor := ""; ; {
+		var page struct {
+			Items  []T    `json:"items"`
+			Cursor string `json:"cursor"`
+		}
+		query := sign + "limit=" + strconv.Itoa(listPart) + "&cursor=" + url.QueryEscape(cursor)
+		if err := i.call(ctx, http.MethodGet, path+query, nil, &page); err != nil {
+			return err
+		}
+		all = append(all, page.Items...)
+		if cursor = page.Cursor; cursor == "" {
+			break
+		}
+	}
+	if i.json {
+		return printJSON(out, all)
+	}
+	tw := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(tw, heads)
+	for _, one := range all {
+		fmt.Fprintln(tw, row(one))
+	}
+	return tw.Flush()
+}
+
+// listPart is how many items of a list are asked for at once.
+const listPart = 1000
+
+func printJSON(out io.Writer, v any) error {
+	if err := json.MarshalWrite(out, v, jsontext.WithIndent("  ")); err != nil {
+		return fmt.Errorf("print: %w", err)
+	}
+	_, err := fmt.Fprintln(out)
+	return err
+}

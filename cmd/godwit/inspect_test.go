@@ -1,0 +1,99 @@
+package main
+
+import (
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/go-json-experiment/json"
+
+	api "godwit/handlers/admin"
+)
+
+func TestInspect_AFleetIsShownAsItIs(t *testing.T) {
+	c := startCrew(t)
+	env := []string{opsToken, "USER=eve"}
+	room := "team/50% \U0001F426"
+	var sid string
+	for i, who := range []string{"dev:ann", "dev:bob"} {
+		p, err := login(t, c.urls[i], who)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range []string{room, "other"} {
+			if _, err := p.Join(t.Context(), name); err != nil {
+				t.Fatal(err)
+			}
+		}
+		sid = p.Session().Session
+	}
+	show := func(args ...string) string {
+		t.Helper()
+		code, out, errs := once(env, append(args, "--admin", c.admins[1])...)
+		if code != 0 {
+			t.Fatalf("%v: exit %d\n%s%s", args, code, out, errs)
+		}
+		return out
+	}
+	has := func(out string, want ...string) {
+		t.Helper()
+		for _, w := range want {
+			if !strings.Contains(out, w) {
+				t.Errorf("no %q in:\n%s", w, out)
+			}
+		}
+	}
+	has(show("nodes"), "NODE", "n1", "n2")
+	out := show("rooms")
+	has(out, "ROOM", room+"  2        2", "other")
+	if out = show("rooms", "team/50%"); !strings.Contains(out, room) || strings.Contains(out, "other") {
+		t.Errorf("with a prefix:\n%s", out)
+	}
+	has(show("room", room), "ann", "bob", "n1", "n2", "live", sid)
+	has(show("session", sid), "user     bob", "n2 (", "in room  other", "in room  "+room)
+
+	var rooms []api.RoomState
+	if err := json.Unmarshal([]byte(show("rooms", "--json")), &rooms); err != nil || len(rooms) != 2 || rooms[1].Room != room || rooms[1].MemberCount != 2 {
+		t.Errorf("as JSON: %+v, %v", rooms, err)
+	}
+	var one api.Room
+	if err := json.Unmarshal([]byte(show("room", room, "--json")), &one); err != nil || one.Room != room || len(one.Members) != 2 {
+		t.Errorf("as JSON: %+v, %v", one, err)
+	}
+	var session api.Session
+	if err := json.Unmarshal([]byte(show("session", sid, "--json")), &session); err != nil || session.User != "bob" || len(session.Rooms) != 2 {
+		t.Errorf("as JSON: %+v, %v", session, err)
+	}
+	var nodes []api.Node
+	if err := json.Unmarshal([]byte(show("nodes", "--json")), &nodes); err != nil || len(nodes) != 2 {
+		t.Errorf("as JSON: %+v, %v", nodes, err)
+	}
+	for _, w := range []struct {
+		args []string
+		code int
+		says string
+	}{
+		{[]string{"room", "nowhere"}, 1, "no such room: nowhere (404)"},
+		{[]string{"session", "nobody"}, 1, "no such session: nobody (404)"},
+		{[]string{"room"}, 2, "usage: godwit room NAME"},
+		{[]string{"rooms", "a", "b"}, 2, "usage: godwit rooms [PREFIX]"},
+		{[]string{"nodes", "x"}, 2, "usage: godwit nodes"},
+	} {
+		code, _, errs := once(env, append(w.args, "--admin", c.admins[0])...)
+		if code != w.code || !strings.Contains(errs, w.says) {
+			t.Errorf("%v: exit %d, %s; want %d and %q", w.args, code, errs, w.code, w.says)
+		}
+	}
+	// A change names who made it, in the log of the node that was asked.
+	a := &operator{env: env, url: c.admins[0]}
+	closed, err := a.open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer closed()
+	var said api.Said
+	if err := a.call(t.Context(), http.MethodPost, "/rooms/other/messages", map[string]any{"data": 1}, &said); err != nil || said.Seq != 3 {
+		t.Errorf("said: %+v, %v", said, err)
+	}
+	c.nodes[0].await(`"admin change".*"path":"/admin/v1/rooms/other/messages","status":200,"operator":"eve@`)
+}
