@@ -30,22 +30,23 @@ func drainCommand(env []string) *cobra.Command {
 	var budget time.Duration
 	var undo bool
 	c := &cobra.Command{
-		Use:   "drain NODE",
+		Use:   "drain [NODE]",
 		Short: "Move a node's sessions to the others, and watch",
 		Long: "Drain a node: it takes no more sockets, and its sessions move to other nodes. Its process goes on;\n" +
-			"--undo makes it take sockets again. Any node of the fleet can be asked (--admin).\n\n" +
+			"--undo makes it take sockets again. Any node of the fleet can be asked (--admin). Without a name it is\n" +
+			"GODWIT_NODE_ID's, as in a node's own container.\n\n" +
 			"Exit code: 0 when nobody is left and nobody had to resume; 1 when somebody had to, is left, or the\n" +
 			"drain could not be watched to its end; 2 when the command makes no sense. Ctrl-C ends the watching,\n" +
 			"not the drain.",
 		Example: "  GODWIT_ADMIN_TOKEN=... godwit drain n1 --budget 2m\n  godwit drain n1 --undo",
-		Args: func(_ *cobra.Command, args []string) error {
-			if len(args) != 1 || args[0] == "" {
-				return usage{errors.New("expected the name of one node; godwit nodes lists them")}
-			}
-			return nil
-		},
+		Args:    cobra.ArbitraryArgs,
 		RunE: func(c *cobra.Command, args []string) error {
+			if own := environment(env)["GODWIT_NODE_ID"]; len(args) == 0 && own != "" {
+				args = []string{own}
+			}
 			switch {
+			case len(args) != 1 || args[0] == "":
+				return usage{errors.New("expected the name of one node; godwit nodes lists them")}
 			case c.Flags().Changed("budget") && budget < time.Millisecond:
 				return usage{errors.New("--budget: expected at least 1ms")}
 			case undo && c.Flags().Changed("budget"):
