@@ -6,7 +6,7 @@ SEED ?= 0
 RUNS ?= 10
 TOOL := go tool -modfile=tools/go.mod
 
-.PHONY: help build run run-fleet test story chaos soak fuzz bench lint fmt docs check
+.PHONY: help build run run-fleet test story chaos soak image fuzz bench lint fmt docs check
 
 help: ## Show this help
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -31,6 +31,9 @@ chaos: ## Faults by a seed, in virtual time: SEED=n repeats, RUNS=n
 
 soak: need-redis build ## Ten rollouts of a fleet while 2,000 clients talk: what they missed
 	bin/godwit soak --nodes 3 --clients 2000 --rollouts 10 --budget 10s
+
+image: ## Build the container image; without an engine, run what would be in it
+	scripts/image
 
 fuzz: ## Fuzz every target for FUZZTIME (10s)
 	scripts/fuzz $(FUZZTIME)

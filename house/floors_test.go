@@ -28,6 +28,7 @@ var floors = []floor{
 	{"cmd", []string{""}},
 	{"e2e", []string{""}},
 	{"house", nil},
+	{"k8s", []string{""}},
 	{"handlers", []string{"handlers", "server", "wire", "rules", "store"}},
 	{"client", []string{"client", "wire"}},
 	{"server", []string{"server", "store", "wire", "rules"}},
