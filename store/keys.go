@@ -14,6 +14,10 @@ const Shards = 16
 // store that was wiped has lost it. Owner: the fleet. Never expires.
 const markerKey = "gw:store"
 
+// schemaKey says which layout the keyspace has: hash version, needs, step,
+// cursor. Owner: migrations. Never expires.
+const schemaKey = "gw:schema"
+
 // nodesKey is the set of "NODE BOOT" of every node that may own sessions.
 // Owner: the fleet; the sweep of a dead node removes its entry.
 const nodesKey = "gw:nodes"

@@ -175,8 +175,14 @@ func (s *Store) Ping(ctx context.Context) error {
 func (s *Store) Marker(ctx context.Context) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.Timeout)
 	defer cancel()
-	if err := s.rdb.SetNX(ctx, markerKey, rand.Text(), 0).Err(); err != nil {
+	fresh, err := s.rdb.SetNX(ctx, markerKey, rand.Text(), 0).Result()
+	if err != nil {
 		return "", unavailable("write store marker", err)
+	}
+	if fresh { // and empty: there is nothing to migrate
+		if err := s.rdb.HSetNX(ctx, schemaKey, "version", Schema).Err(); err != nil {
+			return "", unavailable("write schema", err)
+		}
 	}
 	v, err := s.rdb.Get(ctx, markerKey).Result()
 	return v, unavailable("read store marker", err)

@@ -51,7 +51,7 @@ func run(ctx context.Context, args, env []string, in io.Reader, out, errs io.Wri
 	root.SetErr(errs)
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usage{err} })
 	root.AddCommand(serveCommand(env), devCommand(env), tokenCommand(env), versionCommand(), chatCommand(), nodesCommand(env), drainCommand(env),
-		roomsCommand(env), roomCommand(env), sessionCommand(env), probeCommand(env), soakCommand(env))
+		roomsCommand(env), roomCommand(env), sessionCommand(env), probeCommand(env), migrateCommand(env), soakCommand(env))
 	err := root.ExecuteContext(ctx)
 	var u usage
 	switch {

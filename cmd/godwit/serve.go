@@ -25,6 +25,7 @@ import (
 
 	"godwit/handlers/admin"
 	"godwit/handlers/socket"
+	"godwit/migrations"
 	"godwit/server"
 	"godwit/server/auth"
 	"godwit/server/session"
@@ -202,6 +203,12 @@ func (m *node) run(ctx context.Context) error {
 		m.log.Warn("cannot reach Redis at "+redisAddr(s.RedisURL)+"; trying again", "error", away)
 	}
 
+	if away == nil {
+		if err := m.layout(ctx, st); err != nil {
+			return err
+		}
+	}
+
 	n := server.New(m.config(), st, verifier, m.log)
 	ws := socket.New(socket.Config{
 		Origins: s.AllowedOrigins, HelloTimeout: s.HelloTimeout, Ping: s.Ping,
@@ -222,16 +229,19 @@ func (m *node) run(ctx context.Context) error {
 	handlers.Go(func() { m.ended("sockets", ws.Run(sockets)) })
 	duties.Go(func() { m.ended("node", n.Run(fleet)) })
 	duties.Go(func() { m.ended("keys", verifier.Run(fleet)) })
+	failed := make(chan error, 3)
 	if away != nil {
 		duties.Go(func() {
 			select {
 			case <-n.Joined():
 				m.log.Info("Redis reached")
+				if err := m.layout(fleet, st); err != nil {
+					failed <- err
+				}
 			case <-fleet.Done():
 			}
 		})
 	}
-	failed := make(chan error, 2)
 	http.Go(func() { failed <- web.Serve(public) })
 	http.Go(func() { failed <- ops.Serve(private) })
 	m.log.Info("listening", "addr", public.Addr().String(), "admin", private.Addr().String(), "revision", s.Revision)
@@ -256,6 +266,21 @@ func (m *node) run(ctx context.Context) error {
 	http.Wait()
 	m.log.Info("stopped")
 	return err
+}
+
+// layout refuses a store that this version cannot work on. One that does not
+// answer just now is not refused.
+func (m *node) layout(ctx context.Context, st *store.Store) error {
+	pending, err := migrations.Check(ctx, st)
+	switch {
+	case errors.Is(err, migrations.ErrTooNew), errors.Is(err, migrations.ErrTooOld):
+		return usage{err}
+	case err != nil:
+		m.log.Debug("layout of the keyspace not read", "error", err)
+	case pending:
+		m.log.Warn("the keyspace is of an older version, which this one can work on; when no older node is left, run: godwit migrate up")
+	}
+	return nil
 }
 
 func (m *node) ended(what string, err error) {

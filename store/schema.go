@@ -1,0 +1,107 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"strconv"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// Schema is the layout of the keyspace that this version of the code writes;
+// OldestSchema is the oldest one that it can work on.
+const (
+	Schema       = 1
+	OldestSchema = 0
+)
+
+// Layout is what a store says of its own.
+type Layout struct {
+	Version int // the last migration that was finished; 0: none, or from before they were numbered
+	Needs   int // the Schema that a node must know at least
+	Step    int // the migration under way; 0: none
+	Cursor  string
+}
+
+// Layout reads it. May be repeated.
+func (s *Store) Layout(ctx context.Context) (Layout, error) {
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.Timeout)
+	defer cancel()
+	f, err := s.rdb.HGetAll(ctx, schemaKey).Result()
+	if err != nil {
+		return Layout{}, unavailable("read schema", err)
+	}
+	number := func(name string) int {
+		n, _ := strconv.Atoi(f[name]) // absent: 0
+		return n
+	}
+	return Layout{Version: number("version"), Needs: number("needs"), Step: number("step"), Cursor: f["cursor"]}, nil
+}
+
+// Reached notes how far a migration is. May be repeated.
+func (s *Store) Reached(ctx context.Context, step int, cursor string) error {
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.Timeout)
+	defer cancel()
+	return unavailable("write schema", s.rdb.HSet(ctx, schemaKey, "step", step, "cursor", cursor).Err())
+}
+
+// Migrated notes that a migration is finished, and which Schema a node must know
+// from here on. May be repeated.
+func (s *Store) Migrated(ctx context.Context, step, needs int) error {
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.Timeout)
+	defer cancel()
+	pipe := s.rdb.TxPipeline()
+	pipe.HSet(ctx, schemaKey, "version", step, "needs", needs)
+	pipe.HDel(ctx, schemaKey, "step", "cursor")
+	_, err := pipe.Exec(ctx)
+	return unavailable("write schema", err)
+}
+
+// ScanRooms walks over every room that there is, some maybe twice, from cursor 0
+// until it is 0 again. May be repeated.
+func (s *Store) ScanRooms(ctx context.Context, cursor uint64, most int) (rooms []string, next uint64, err error) {
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.Timeout)
+	defer cancel()
+	keys, next, err := s.rdb.Scan(ctx, cursor, "gw:{r:*}:meta", int64(most)).Result()
+	if err != nil {
+		return nil, 0, unavailable("scan rooms", err)
+	}
+	for _, key := range keys {
+		rooms = append(rooms, key[len("gw:{r:"):len(key)-len("}:meta")])
+	}
+	return rooms, next, nil
+}
+
+// IndexRooms lists rooms. May be repeated.
+func (s *Store) IndexRooms(ctx context.Context, rooms []string) error {
+	calls := make([]call, len(rooms))
+	for i, room := range rooms {
+		calls[i] = call{indexScript, []string{roomsKey(shardOf(room))}, []any{room}}
+	}
+	_, err := s.runAll(ctx, calls)
+	return err
+}
+
+// Unindexed are those of the rooms that are not listed. May be repeated.
+func (s *Store) Unindexed(ctx context.Context, rooms []string) ([]string, error) {
+	if len(rooms) == 0 {
+		return nil, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.Timeout)
+	defer cancel()
+	pipe := s.rdb.Pipeline()
+	scores := make([]*redis.FloatCmd, len(rooms))
+	for i, room := range rooms {
+		scores[i] = pipe.ZScore(ctx, roomsKey(shardOf(room)), room)
+	}
+	if _, err := pipe.Exec(ctx); err != nil && !errors.Is(err, redis.Nil) {
+		return nil, unavailable("read room index", err)
+	}
+	var out []string
+	for i, cmd := range scores {
+		if errors.Is(cmd.Err(), redis.Nil) {
+			out = append(out, rooms[i])
+		}
+	}
+	return out, nil
+}
