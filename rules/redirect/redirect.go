@@ -1,78 +1,47 @@
-// Package redirect decides one session's move to another node, as the node that
-// it leaves sees it, and how often a session may move.
+// Package redirect decides one session's move to another node, as each of the
+// three who take part in it sees it, and how often a session may move.
 //
 // It knows no store and no clock: what the store said, and when, are arguments.
+// The offer's record in the store is the one that decides; Source, Target and
+// Client only follow what they hear of it, in any order, late, twice or never.
+//
+//	Source   the node that the session leaves
 //
 //	         Offer             Claimed           Done, or 5 s
 //	Active ---------> Offered ---------> Fenced ---------> Closed
 //	  ^                  |
 //	  +------------------+  Ended: refused, cancelled, expired
+//
+//	Target   the node that it goes to; without Prepare where any node may claim
+//
+//	       Prepare            Claimed              Done
+//	Free ----------> Pending ---------> Committed ------> Live
+//	                    |
+//	                    +--> Expired, by its time, or Cancelled, by the source
+//
+//	Client   who has the session's sockets
+//
+//	          Offer            Begin          Ask           Answered       OldLost
+//	Connected -----> Considers -----> Dialing ---> Handshake -------> Dual -------> Switched
+//	   ^                |                |   <---      |                |              |
+//	   +----------------+----------------+-------------+  Withdrawn,    |              |
+//	   |                                 |             |  Failed        |              |
+//	   | Resumed                         v             v                v              v
+//	   +--------------------------- Resuming: no socket is left that the session is on
 package redirect
 
 import "time"
 
-// State is where a session stands at its source.
-type State int
-
-// The states of a session at its source.
+// The longest that one party waits for another.
 const (
-	Active  State = iota // no offer
-	Offered              // it serves as usual; the offer may be claimed
-	Fenced               // it lives at the target; the old socket only listens
-	Closed               // the old socket has no use any more
+	// DialWithin bounds the dial of an offer's node, the upgrade included.
+	DialWithin = 8 * time.Second
+	// AnswerWithin bounds the wait for the answer to handover. The session may
+	// have no other socket by then, and its grace runs.
+	AnswerWithin = 5 * time.Second
+	// FencedFor is how long the old socket listens at the source at most.
+	FencedFor = 5 * time.Second
 )
-
-// FencedFor is how long the old socket listens at most.
-const FencedFor = 5 * time.Second
-
-// Source is one session at its source. The zero value is Active. Its owner
-// guards it.
-type Source struct {
-	state State
-	id    string
-}
-
-// State tells where the session stands.
-func (s *Source) State() State { return s.state }
-
-// Offer begins an offer. It says false while another one stands, and when the
-// session is not this node's any more.
-func (s *Source) Offer(id string) bool {
-	if s.state != Active {
-		return false
-	}
-	s.state, s.id = Offered, id
-	return true
-}
-
-// Ended says that the offer was refused, cancelled or is over. It says whether
-// that was news: a step of another offer changes nothing.
-func (s *Source) Ended(id string) bool {
-	if s.state != Offered || s.id != id {
-		return false
-	}
-	s.state, s.id = Active, ""
-	return true
-}
-
-// Claimed says that the store committed the offer. It says whether that was news.
-func (s *Source) Claimed(id string) bool {
-	if s.state != Offered || s.id != id {
-		return false
-	}
-	s.state = Fenced
-	return true
-}
-
-// Done says that the client needs the old socket no more, or that FencedFor is
-// over. It says whether that was news.
-func (s *Source) Done(id string) bool {
-	if s.state != Fenced || s.id != id {
-		return false
-	}
-	s.state = Closed
-	return true
-}
 
 // How often a session may move, where nobody is in need of it.
 const (
