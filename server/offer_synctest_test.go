@@ -107,6 +107,33 @@ func TestOffer_KeepsAPlaceAtItsTargetUntilItIsOver(t *testing.T) {
 	})
 }
 
+// A place is taken up by the claim, not by who comes and shows something.
+func TestOffer_KeepsItsPlaceUntilItIsClaimed(t *testing.T) {
+	few := func(s *trial.Settings, node string) {
+		switch node {
+		case "n2":
+			s.Server.MaxSessions = 2
+		case "n3":
+			s.Server.MaxSessions = 1
+		}
+	}
+	trio(t, few, func(t *testing.T, f *trial.Fleet) {
+		enter(t, f, 3, "full")
+		ann, bob, eve := follower(t, f, 1, "ann"), follower(t, f, 1, "bob"), follower(t, f, 1, "eve")
+		o, mixed := bob.offered(), ann.offered()
+		mixed.ID = o.ID
+		if _, _, err := handover(t, f, 2, mixed, nil); reason(err) != wire.Cancelled {
+			t.Errorf("one's token with another's id: %v, want cancelled", err)
+		}
+		if err := eve.Call(t.Context(), "redirect.request", wire.RedirectRequest{}, nil); reason(err) != wire.NoTarget {
+			t.Errorf("a third is offered the place: %v, want no_target", err)
+		}
+		if _, s, err := handover(t, f, 2, o, nil); err != nil || s.Node != "n2" {
+			t.Errorf("who it is kept for: %+v, %v", s, err)
+		}
+	})
+}
+
 func TestOffer_ATargetThatDiedIsPassedOver(t *testing.T) {
 	trio(t, nil, func(t *testing.T, f *trial.Fleet) {
 		f.Nodes[1].Part() // its lease stands a while

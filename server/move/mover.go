@@ -59,8 +59,8 @@ type Mover struct {
 	desk *ask.Desk // where targets' words are waited for
 
 	mu   sync.Mutex
-	kept map[string]time.Time // guarded by mu: until when a place is kept, by offer
-	sent map[string]int       // guarded by mu: offers under way, by target
+	kept map[string]redirect.Target // guarded by mu: places for who is still to come, by offer
+	sent map[string]int             // guarded by mu: offers under way, by target
 
 	fleetMu sync.Mutex   // held over the round trip: one looks for all
 	fleet   []store.Node // guarded by fleetMu: the last look
@@ -81,7 +81,7 @@ func New(cfg Config, st *store.Store, load func() int, leaving func() bool, log 
 	}
 	return &Mover{
 		cfg: cfg, store: st, log: log, key: key, load: load, leaving: leaving,
-		words: make(chan saying, wordsMost), desk: ask.New(st), kept: make(map[string]time.Time), sent: make(map[string]int),
+		words: make(chan saying, wordsMost), desk: ask.New(st), kept: make(map[string]redirect.Target), sent: make(map[string]int),
 	}
 }
 
@@ -136,8 +136,8 @@ func (m *Mover) Pending() int {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	now := time.Now()
-	for id, until := range m.kept {
-		if !now.Before(until) {
+	for id, t := range m.kept {
+		if !t.Holds(now) {
 			delete(m.kept, id)
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"godwit/rules/redirect"
 	"godwit/server/auth"
 	"godwit/server/session"
 	"godwit/store"
@@ -24,7 +25,7 @@ func (m *Mover) Told(w store.Word) {
 	case store.WordPrepared, store.WordDenied:
 		m.desk.Told(w)
 	case store.WordRelease:
-		m.Taken(w.Offer)
+		m.giveUp(w.Offer)
 	}
 }
 
@@ -38,15 +39,32 @@ func (m *Mover) keep(id string) bool {
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.kept[id] = time.Now().Add(m.cfg.Life)
+	t := m.kept[id]
+	if !t.Prepare(id, time.Now().Add(m.cfg.Life)) {
+		return t.Holds(time.Now()) // said twice
+	}
+	m.kept[id] = t
 	return true
 }
 
-// Taken gives the place of an offer up.
-func (m *Mover) Taken(id string) {
+// giveUp gives the place of an offer up for which nobody comes.
+func (m *Mover) giveUp(id string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if t := m.kept[id]; t.Cancelled(id) {
+		delete(m.kept, id)
+	}
+}
+
+// Taken is session.Moves: the place of an offer that was claimed is the
+// session's. Where nodes have no URLs of their own none was kept.
+func (m *Mover) Taken(id string) redirect.Target {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	t := m.kept[id]
 	delete(m.kept, id)
+	t.Claimed(id)
+	return t
 }
 
 // Check reads the token that a client shows, and says whether this node takes

@@ -19,8 +19,15 @@ type Moves interface {
 	// Check reads the token that a client shows, and says whether this node
 	// takes the session up.
 	Check(ctx context.Context, id, token string) (store.Offer, *wire.Error)
-	// Taken says that Check's offer is over, whatever came of it.
-	Taken(id string)
+	// Taken says that an offer was claimed here, and hands its place over. An
+	// offer that was not claimed keeps it: the client may come again.
+	Taken(id string) redirect.Target
+}
+
+// arrival is the offer that brought a session here.
+type arrival struct {
+	store.Offer
+	place redirect.Target
 }
 
 // Offering is an offer on its way to a client.
@@ -291,7 +298,6 @@ func (d *Door) handover(ctx context.Context, sock Socket, params jsontext.Value)
 	if bad != nil {
 		return nil, Reply{Err: bad}
 	}
-	defer d.Moves.Taken(p.ID)
 	if d.Fenced() {
 		return nil, Reply{Err: wire.Errorf(wire.Capacity, "this node cannot take the session now")}
 	}
@@ -299,16 +305,21 @@ func (d *Door) handover(ctx context.Context, sock Socket, params jsontext.Value)
 	if err != nil {
 		return nil, d.unclaimed(err)
 	}
+	came := arrival{Offer: o}
 	s, reply := d.take(ctx, sock, rec, rooms, taking{
 		claim: func() (store.Claimed, error) {
-			return d.Store.Handover(ctx, o, d.Config.Node, capsOf(p.Caps))
+			claimed, err := d.Store.Handover(ctx, o, d.Config.Node, capsOf(p.Caps))
+			if err == nil {
+				came.place = d.Moves.Taken(o.ID)
+			}
+			return claimed, err
 		},
 		word:      store.Word{What: store.WordClaimed, Offer: o.ID},
 		positions: p.Positions,
 		failed:    func(err error) Reply { return d.unclaimed(err) },
 	})
 	if s != nil {
-		s.came = o
+		s.came = came
 	}
 	return s, reply
 }
@@ -342,7 +353,7 @@ func (s *Session) handoverDone(ctx context.Context, params jsontext.Value) Reply
 	if err := wire.Decode(params, &p); err != nil {
 		return Reply{Err: err}
 	}
-	if p.ID == "" || p.ID != s.came.ID {
+	if !s.came.place.Done(p.ID) {
 		return Reply{Err: wire.ErrParams("id is not that of this socket's handover")}
 	}
 	w := store.Word{What: store.WordDone, Session: s.id, Offer: p.ID}

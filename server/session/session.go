@@ -74,8 +74,7 @@ type Session struct {
 	bucket limit.Bucket
 	flow   string // room of the sends under way
 	flight chan struct{}
-
-	came store.Offer // the offer that brought it here, if one did; set before it is served
+	came   arrival // set before it is served
 
 	mu      sync.Mutex
 	gen     uint64            // guarded by mu
