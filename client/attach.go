@@ -271,6 +271,7 @@ func (c *Client) attached(k *conn, res jsontext.Value) error {
 	s.Secret = ""
 	c.session = s
 	c.conn = k
+	c.at.Resumed()
 	if fresh {
 		c.startOverLocked()
 	} else {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/go-json-experiment/json/jsontext"
 
+	"godwit/rules/redirect"
 	"godwit/wire"
 )
 
@@ -29,10 +30,11 @@ type Client struct {
 	space sync.Cond // on mu: the queue has room, or its bound was lifted
 	// guarded by mu
 	session  wire.Session
-	secret   string // empty: no session
-	conn     *conn  // where writes go; nil while detached
-	offer    *move  // a redirect to begin with
-	moving   *move  // the redirect under way; only run sets it
+	secret   string          // empty: no session
+	conn     *conn           // where writes go; nil while detached
+	at       redirect.Client // decides about offers, and what follows when a socket ends
+	offer    *move           // a redirect to begin with
+	moving   *move           // the redirect under way; only run sets it
 	stream   stream
 	requests []*request
 	rooms    map[string]*room
@@ -117,7 +119,8 @@ func (c *Client) Close(ctx context.Context) error {
 	c.stream.open = false // the answer to bye stands behind the events
 	c.space.Broadcast()
 	m := c.moving
-	m.dropUnaskedLocked(ErrClosed)
+	c.at.Close()
+	c.giveUpLocked(ErrClosed)
 	c.mu.Unlock()
 
 	if m != nil { // bye is for the node that has the session then

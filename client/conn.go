@@ -42,7 +42,6 @@ type conn struct {
 	url  string
 
 	// guarded by Client.mu: what the session notes about it
-	fenced  bool              // it has answered moved: writes are of no use here
 	dropped bool              // what it still delivers is not taken
 	epochs  map[string]string // by room, during a redirect: whose order it tells
 

@@ -18,7 +18,7 @@
 //
 // An attached session may be led to another node, make before break:
 //
-//	CONNECTED --redirect--> OFFERED --> DIALING --handover--> HANDSHAKE --answer--> DUAL --> CONNECTED
+//	CONNECTED --redirect--> CONSIDERS --> DIALING --handover--> HANDSHAKE --answer--> DUAL --> CONNECTED
 //	    ^                      |           |                      |                        at the other
 //	    +----------------------+-----------+----------------------+
 //	                  whatever fails, with the old socket as it was

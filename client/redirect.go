@@ -10,15 +10,11 @@ import (
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 
+	"godwit/rules/redirect"
 	"godwit/wire"
 )
 
 const (
-	// moveDialWait bounds the dial of a redirect, the upgrade included.
-	moveDialWait = 8 * time.Second
-	// moveAnswerWait bounds the wait for the answer to handover. The session may
-	// have no other socket by then, and its grace runs.
-	moveAnswerWait = 5 * time.Second
 	// joinWait is how long a join under way may hold up a handover.
 	joinWait = time.Second
 	// maxMoveDials is how often one offer is dialled where a balancer may have
@@ -36,13 +32,8 @@ const (
 	refusedClosed = "closed" // the node took the handover and gave no answer
 )
 
-// move is one redirect, in the client's eyes:
-//
-//	OFFERED --> DIALING --> HANDSHAKE --> DUAL --> SWITCHED
-//	   |           |            | asked     to, until the old socket ends
-//	   +-----------+------------+--> CONNECTED on the old socket, as before
-//
-// A nil move is none.
+// move is one offer, and what is done about it. Where the client stands with it
+// is Client.at, which decides. A nil move is none.
 type move struct {
 	offer wire.Redirect
 	from  *conn         // where it was offered, and the session is
@@ -52,11 +43,9 @@ type move struct {
 	err   error         // why it failed; only after done
 
 	// guarded by Client.mu
-	cancel    context.CancelCauseFunc // set when it begins
-	holding   bool                    // joins wait: positions are being told
-	asked     *conn                   // HANDSHAKE: the answer is awaited here
-	to        *conn                   // DUAL: the answer has come here
-	withdrawn bool
+	cancel    context.CancelCauseFunc  // set when it begins
+	holding   bool                     // joins wait: positions are being told
+	to        *conn                    // where the answer has come
 	positions map[string]wire.Position // as told in handover
 	left      map[string]wire.Position // rooms that we were put out of since
 	nodes     [2]string                // from, to
@@ -90,29 +79,27 @@ func (c *Client) offered(k *conn, o *wire.Redirect) {
 	switch {
 	case k != c.conn || c.opts.NoRedirect || c.closing:
 		// Not of the node that has the session, or not wanted: it times out.
+		return
 	case !mayFollow(k.url, o.URL, c.session.Origins):
 		c.opts.Logger.Warn("redirect to a foreign origin refused", "url", o.URL)
 		c.refuseLocked(k, o.ID, refusedURL)
-	case c.moving != nil && c.moving.offer.ID == o.ID:
-	case c.moving.undecided():
-		c.refuseLocked(k, o.ID, refusedBusy)
-	default:
-		c.offer = m // instead of one that was not begun with
+		return
+	}
+	switch c.at.Offer(o.ID, m.until) {
+	case redirect.Take:
+		c.offer = m
 		c.wakeRun()
+	case redirect.Busy:
+		c.refuseLocked(k, o.ID, refusedBusy)
 	}
 }
 
-// withdrawn takes the end of an offer. Once the handover is answered there is
-// nothing to withdraw.
+// withdrawn takes the end of an offer.
 func (c *Client) withdrawn(id string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.offer != nil && c.offer.offer.ID == id {
-		c.offer = nil
-	}
-	if m := c.moving; m != nil && m.offer.ID == id && m.to == nil {
-		m.withdrawn = true
-		m.dropLocked(errors.New("the offer was withdrawn"))
+	if c.at.Withdrawn(id) {
+		c.giveUpLocked(errors.New("the offer was withdrawn"))
 	}
 }
 
@@ -135,18 +122,19 @@ func (c *Client) refuseLocked(k *conn, id, reason string) {
 // handover whose answer is still to come or is lost.
 func (c *Client) fencedLocked(k *conn) {
 	if k == c.conn {
-		k.fenced = true
+		c.at.Fenced()
+		c.giveUpLocked(errMovedAway)
 		c.wakeRun()
 	}
 }
 
-// beginLocked starts with the offer that waits, if it is good on k.
-func (c *Client) beginLocked(k *conn) *move {
+// beginLocked starts with the offer that waits.
+func (c *Client) beginLocked() *move {
 	m := c.offer
-	c.offer = nil
-	if m == nil || m.from != k || k.fenced || c.closing {
+	if m == nil || !c.at.Begin(m.offer.ID) {
 		return nil
 	}
+	c.offer = nil
 	ctx, cancel := context.WithCancelCause(c.ctx)
 	m.cancel = cancel
 	c.moving = m
@@ -162,7 +150,8 @@ func (c *Client) follow(ctx context.Context, m *move) {
 	life, stop := context.WithDeadline(ctx, m.until)
 	defer stop()
 	for n := 0; ; n++ {
-		if m.err = c.handover(ctx, life, m); m.err == nil || n+1 == maxMoveDials || !dialAgain(m.err) {
+		var again bool
+		if again, m.err = c.handover(ctx, life, m); !again || n+1 == maxMoveDials || !dialAgain(m.err) {
 			return
 		}
 		_, floor := judge(m.err, false)
@@ -180,42 +169,47 @@ func dialAgain(err error) bool {
 }
 
 // handover is one try. The frame goes out within the offer's life; its answer
-// may come later, until ctx ends. A nil says that switched has run.
-func (c *Client) handover(ctx, life context.Context, m *move) error {
+// may come later, until ctx ends. A nil error says that switched has run; with
+// another, again says whether there may be a next try.
+func (c *Client) handover(ctx, life context.Context, m *move) (again bool, err error) {
 	c.mu.Lock()
 	m.positions = nil
 	c.mu.Unlock()
-	dialling, stop := context.WithTimeout(life, moveDialWait)
+	dialling, stop := context.WithTimeout(life, redirect.DialWithin)
 	k, err := dial(dialling, &c.opts, m.offer.URL, c.notice, c.over)
 	stop()
 	if err != nil {
-		return err
+		return true, err
 	}
 	c.settleJoins(life, m)
 
 	c.mu.Lock()
-	if err = context.Cause(life); err == nil {
-		m.asked, m.positions, m.left = k, c.positionsLocked(), nil
+	if err = context.Cause(life); err == nil && !c.at.Ask(m.offer.ID, time.Now()) {
+		err = context.DeadlineExceeded // the same, a moment before the timer
+	}
+	if err == nil {
+		m.positions, m.left = c.positionsLocked(), nil
 		fit(m.positions, c.session.Limits.FrameBytes-len(m.offer.Token))
 	}
 	c.mu.Unlock()
 	if err == nil {
-		answering, stop := context.WithTimeout(ctx, moveAnswerWait)
+		answering, stop := context.WithTimeout(ctx, redirect.AnswerWithin)
 		defer stop()
 		h := wire.Handover{ID: m.offer.ID, Token: m.offer.Token, Positions: m.positions, Caps: c.opts.caps()}
 		err = k.introduce(answering, "handover", h, func(res jsontext.Value) error { return c.switched(m, k, res) })
 	}
 	c.mu.Lock()
-	m.asked, m.holding = nil, false
+	m.holding = false
+	again = c.at.Unanswered(m.offer.ID)
 	done := m.to == k // whatever came after: it is run that looks after k now
 	c.mu.Unlock()
 	if done {
-		return nil
+		return false, nil
 	}
 	c.wakeRun() // for the joins
 	c.drop(k)
 	<-k.done
-	return err
+	return again, err
 }
 
 // settleJoins keeps new joins back, and waits for those under way: of a room
@@ -250,12 +244,12 @@ func (c *Client) switched(m *move, k *conn, res jsontext.Value) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch {
-	case m.asked != k:
-		return errors.New("no longer waited for")
 	case s.Session != c.session.Session:
 		return errors.New("the answer is of another session")
 	case s.Gen < c.session.Gen:
 		return errOldGen
+	case !c.at.Answered(m.offer.ID):
+		return errors.New("no longer waited for")
 	}
 	k.pipe.setIdle(idle(&s))
 	m.to, m.holding = k, false
@@ -279,14 +273,22 @@ func (c *Client) switched(m *move, k *conn, res jsontext.Value) error {
 	return nil
 }
 
-// orphaned is told that the socket below a redirect has ended. A handover that
-// was said is waited for all the same, unless there is no session any more.
-func (c *Client) orphaned(m *move, k *conn) {
+// lost notes that k, which the session was on, has ended; m is the redirect that
+// leads away from it, if one does.
+func (c *Client) lost(m *move, k *conn) {
 	closed, _ := k.why()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if afterClose(closed.Code) != again {
-		m.dropLocked(closed)
+	if m == nil || m.to == nil {
+		c.at.Lost(afterClose(closed.Code) != again)
+		c.giveUpLocked(closed)
+	}
+}
+
+// giveUpLocked stops what the client no longer follows.
+func (c *Client) giveUpLocked(cause error) {
+	if c.moving != nil && c.moving.to == nil && !c.at.Follows() {
+		c.moving.cancel(cause)
 	}
 }
 
@@ -301,7 +303,7 @@ func (c *Client) settleMove(m *move) bool {
 		return true
 	}
 	c.opts.Logger.Info("redirect came to nothing", "error", m.err)
-	if c.conn == m.from && !m.withdrawn && !c.closing && time.Now().Before(m.until) {
+	if c.at.Failed(m.offer.ID, time.Now()) {
 		c.refuseLocked(m.from, m.offer.ID, m.refusal())
 	}
 	return false
@@ -325,28 +327,6 @@ func (m *move) redirected() Redirected {
 
 // holds says whether joins have to wait.
 func (m *move) holds() bool { return m != nil && m.holding }
-
-// undecided says whether it is not known yet what becomes of the redirect; run
-// has still to take note of the end of one that is not.
-func (m *move) undecided() bool { return m != nil && m.to == nil && !m.withdrawn }
-
-// mayEndWell says whether an answer is awaited or has come.
-func (m *move) mayEndWell() bool { return m != nil && (m.asked != nil || m.to != nil) }
-
-// dropUnaskedLocked gives up a redirect whose handover was not said yet.
-func (m *move) dropUnaskedLocked(cause error) {
-	if m != nil && !m.mayEndWell() {
-		m.dropLocked(cause)
-	}
-}
-
-// dropLocked gives up a redirect. An answer that still comes is not taken.
-func (m *move) dropLocked(cause error) {
-	if m.to == nil {
-		m.asked = nil
-		m.cancel(cause)
-	}
-}
 
 // noteLeft remembers that the old socket has told of our leaving a room.
 func (m *move) noteLeft(room string, at wire.Position) {

@@ -1,6 +1,10 @@
 package client
 
-import "time"
+import (
+	"time"
+
+	"godwit/rules/redirect"
+)
 
 // lingerWait bounds how long a socket is read after another has replaced it. A
 // node that lives closes it at once; one that does not is not waited for.
@@ -36,13 +40,9 @@ func (c *Client) serve(k, old *conn) *move {
 		c.mu.Lock()
 		due := c.pumpLocked()
 		if m == nil && old == nil && ended != nil {
-			m = c.beginLocked(k)
+			m = c.beginLocked()
 		}
-		switch {
-		case ended == nil:
-			m.dropUnaskedLocked(errLost) // with no socket to go back to, resume is as good
-		case k.fenced && !m.mayEndWell():
-			m.dropUnaskedLocked(errMovedAway)
+		if ended != nil && c.at.State() == redirect.Resuming {
 			k.quit(errMovedAway)
 		}
 		c.mu.Unlock()
@@ -62,11 +62,11 @@ func (c *Client) serve(k, old *conn) *move {
 		select {
 		case <-ended:
 			ended = nil
+			c.lost(m, k)
 			if m == nil {
 				c.leave(old)
 				return nil
 			}
-			c.orphaned(m, k)
 		case <-moved:
 			if c.settleMove(m) {
 				return m
@@ -76,6 +76,9 @@ func (c *Client) serve(k, old *conn) *move {
 			}
 		case <-left:
 			old = nil
+			c.mu.Lock()
+			c.at.OldLost()
+			c.mu.Unlock()
 		case <-linger.C:
 			if old != nil {
 				c.drop(old)
