@@ -287,7 +287,7 @@ func (c *Client) lost(m *move, k *conn) {
 
 // giveUpLocked stops what the client no longer follows.
 func (c *Client) giveUpLocked(cause error) {
-	if c.moving != nil && c.moving.to == nil && !c.at.Follows() {
+	if c.moving != nil && !c.at.Follows() {
 		c.moving.cancel(cause)
 	}
 }

@@ -73,6 +73,28 @@ func TestRedirect_AnOldSocketThatStaysOpenIsClosedInTheEnd(t *testing.T) {
 	})
 }
 
+// Which of the two the client notes first is chance.
+func TestRedirect_TheOldSocketEndsWithTheAnswer(t *testing.T) {
+	for range 20 {
+		inBubble(t, func(t *testing.T, b *bubble) {
+			b.offer(15 * time.Second)
+			p := b.to.accept()
+			f := p.want("handover")
+			synctest.Wait()
+			p.answer(f, handed(2, at(4, 0)))
+			b.old.close(wire.CloseMoved)
+			synctest.Wait()
+			p.want("handover.done")
+			p.event("r", 5)
+			nextSeq(t, b.c, 5)
+			synctest.Wait()
+			if n := len(b.states); n != 2 {
+				t.Errorf("%d states: %+v, want connected and redirected", n, b.states)
+			}
+		})
+	}
+}
+
 func TestRedirect_ADialIsGivenUpInTimeForAnotherOffer(t *testing.T) {
 	for life, want := range map[time.Duration]time.Duration{15 * time.Second: 8 * time.Second, 3 * time.Second: 0} {
 		inBubble(t, func(t *testing.T, b *bubble) {
