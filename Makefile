@@ -4,6 +4,7 @@ VERSION := $(shell git describe --always --dirty 2>/dev/null || echo dev)
 FUZZTIME ?= 10s
 SEED ?= 0
 RUNS ?= 10
+MOVES ?= 100000
 TOOL := go tool -modfile=tools/go.mod
 
 .PHONY: help build run run-fleet test story chaos soak image fuzz bench lint fmt docs check
@@ -26,7 +27,8 @@ test: need-redis ## Run every test, the short form of the stories included
 story: need-redis ## Run the long stories: a fleet of processes, and faults
 	go test -race -timeout 30m -count=1 -run 'Story' ./e2e -story
 
-chaos: ## Faults by a seed, in virtual time: SEED=n repeats, RUNS=n
+chaos: ## Faults by a seed, in virtual time: SEED=n repeats, RUNS=n, MOVES=n of the simulated fleet
+	go test -timeout 10m -count=1 -run 'TestChaos' ./rules/redirect -v -seed $(SEED) -moves $(MOVES)
 	go test -timeout 30m -count=1 -run 'TestChaos' ./e2e -seed $(SEED) -runs $(RUNS)
 
 soak: need-redis build ## Ten rollouts of a fleet while 2,000 clients talk: what they missed
