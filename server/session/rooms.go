@@ -100,18 +100,22 @@ func joined(room string, r store.Room, recovered bool) wire.Joined {
 	}
 }
 
-// enter makes the session a member, once the node hears the room.
+// enter makes the session a member, once the node hears the room. That may take
+// a while, in which the session may have gone on elsewhere: Enter says so, and
+// comes last before the join, for a room cannot tell that a client which is not
+// in it has moved.
 func (s *Session) enter(ctx context.Context, at *place, room string) (store.Room, error) {
-	if err := s.door.Store.Enter(ctx, s.id, s.Gen(), room, s.door.Config.Rooms); err != nil {
-		return store.Room{}, err
-	}
 	if err := hear(ctx, hearWithin, at); err != nil {
 		return store.Room{}, err
 	}
+	if err := s.door.Store.Enter(ctx, s.id, s.Gen(), room, s.door.Config.Rooms); err != nil {
+		return store.Room{}, err
+	}
 	r, err := s.door.Store.Join(ctx, room, s.member(), at.room.Known())
-	if err != nil && !errors.Is(err, store.ErrUnavailable) {
+	if err != nil && !errors.Is(err, store.ErrUnavailable) && !errors.Is(err, store.ErrMoved) {
 		// Refused: the record must not go on naming the room. Where that fails
-		// too, attach finds no row and forgets it.
+		// too, attach finds no row and forgets it. Of a session that has moved
+		// the record is another's, who may have joined.
 		if gone := s.door.Store.Exit(ctx, s.id, room); gone != nil {
 			s.door.Log.Debug("room not taken off the session", "session", s.id, "error", gone)
 		}
