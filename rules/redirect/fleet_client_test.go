@@ -242,6 +242,9 @@ func (c *client) login(k *socket) {
 	})
 	if c.gen == 0 {
 		c.tell("hello at %s", k.n.name)
+		if c.f.chance(0.3) { // a network that begins badly, while rooms are joined
+			c.f.after(c.f.between(0, 30*time.Millisecond), k.cut)
+		}
 		k.toNode(func() { k.n.hello(k) })
 		return
 	}

@@ -318,22 +318,22 @@ func (s *session) join(i int, answer func(v view, err string)) {
 		answer(view{}, "unavailable")
 		return
 	}
-	gen := s.gen
-	n.follow(s, []int{i}, func() {
-		how := ""
-		n.call(nil, func() { how = n.f.store.enter(s.c, gen, i) }, func(ok bool) {
+	gen, st := s.gen, n.f.store
+	n.follow(s, []int{i}, func() { // which may take a while
+		var how string
+		n.call(nil, func() { how = st.enter(s.c, gen, i) }, func(ok bool) {
 			if !ok || how != "ok" {
 				answer(view{}, map[bool]string{true: "moved", false: "unavailable"}[ok])
 				return
 			}
 			var v view
-			n.call(nil, func() { v = n.f.store.join(s.c, gen, i) }, func(ok bool) {
+			n.call(nil, func() { v = st.join(s.c, gen, i) }, func(ok bool) {
 				at := s.seat(i)
 				switch {
 				case !ok:
 					answer(view{}, "unavailable")
 				case v.how == "moved" || v.how == "gone" || at == nil || s.dropped:
-					answer(view{}, "moved")
+					answer(view{}, "moved") // the record is another's
 				default:
 					answer(v, "")
 					if at.live || at.epoch != "" {

@@ -95,9 +95,13 @@ func (s *store) find(c *client) *record {
 	return nil
 }
 
-// create writes a session's record. One whose hello was answered to nobody is
-// another session; here it is forgotten, for it was in no room.
+// create writes a session's record. A client whose hello was not answered says
+// another, which makes another session; here the later one stands in its place,
+// for the first is in no room.
 func (s *store) create(c *client, owner *node, gen int) {
+	if r := s.find(c); r != nil && r.gen > gen {
+		return
+	}
 	s.records = slices.DeleteFunc(s.records, func(r *record) bool { return r.c == c })
 	s.records = append(s.records, &record{c: c, owner: owner, gen: gen, state: "live"})
 }
