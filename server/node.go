@@ -143,7 +143,7 @@ func (n *Node) record() store.Node {
 	switch {
 	case n.draining.Load():
 		state = store.NodeDraining
-	case !isClosed(n.lease.Joined()):
+	case !n.lease.Held():
 		state = store.NodeJoining
 	}
 	return store.Node{

@@ -31,6 +31,7 @@ type Lease struct {
 	until atomic.Int64 // unix ns: writes are allowed before it; 0: never held
 	good  atomic.Int64 // unix ns since when every renewal succeeded; 0: the last failed
 
+	held   atomic.Bool // once: from then on the record may say ready
 	once   sync.Once
 	joined chan struct{}
 }
@@ -46,7 +47,11 @@ func NewLease(st *store.Store, ttl time.Duration, record func() store.Node, whol
 // TTL is the lease's length.
 func (l *Lease) TTL() time.Duration { return l.ttl }
 
-// Joined is closed when the lease is held for the first time.
+// Held says whether the lease has ever been held.
+func (l *Lease) Held() bool { return l.held.Load() }
+
+// Joined is closed when the lease is held for the first time, and the fleet has
+// been told so.
 func (l *Lease) Joined() <-chan struct{} { return l.joined }
 
 // Fenced says that the lease is over, or about to be: nothing may be written.
@@ -112,9 +117,9 @@ func (l *Lease) renew(ctx context.Context) error {
 		}
 	}
 	l.until.Store(start.Add(l.ttl - l.ttl/10).UnixNano())
-	l.once.Do(func() {
-		close(l.joined)
-		l.Kick() // the record said joining: others are to know better at once
-	})
+	if l.held.CompareAndSwap(false, true) {
+		return l.renew(ctx) // the record said joining
+	}
+	l.once.Do(func() { close(l.joined) })
 	return nil
 }
