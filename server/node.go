@@ -106,6 +106,8 @@ type listener struct{ n *Node }
 
 func (l listener) Heard(room string, m store.Message) { l.n.relay.Heard(room, m) }
 
+func (l listener) Inbox(string, store.Inbox) {} // nobody asks for one yet
+
 func (l listener) Told(w store.Word) {
 	// A word may be old: the store is asked before anything is closed.
 	switch w.What {

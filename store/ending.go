@@ -31,10 +31,11 @@ var (
 // IfOwn ends a session that is still its owner's at gen: bye, token expired.
 func IfOwn(owner Ref, gen uint64) When { return When{mode: "own", owner: owner, gen: gen} }
 
-// End ends a session: out of every room with one leave entry each, its client
-// id given back, its record deleted. reason is what the rooms hear. However
-// many try at once and wherever one of them dies, each thing happens once: the
-// detached index names the session until the end of its end. May be repeated.
+// End ends a session: its device counts no more, out of every room with one
+// leave entry each, its client id given back, its record deleted. reason is what
+// the rooms hear. However many try at once and wherever one of them dies, each
+// thing happens once: the detached index names the session until the end of its
+// end. May be repeated.
 //
 // Errors: ErrGone, ErrMoved (not the owner's any more), ErrNotDue, ErrUnavailable.
 func (s *Store) End(ctx context.Context, sid string, when When, reason string) error {
@@ -62,6 +63,10 @@ func (s *Store) End(ctx context.Context, sid string, when When, reason string) e
 	if err != nil {
 		return err
 	}
+	// Before it leaves: who sees its user by a room alone is still told.
+	if err := s.part(ctx, r.Member()); err != nil {
+		return err
+	}
 	for _, room := range a.list(2) {
 		head, err := s.Leave(ctx, room, r.Member(), Known{}, r.Reason, true)
 		if err == nil {
@@ -72,6 +77,9 @@ func (s *Store) End(ctx context.Context, sid string, when When, reason string) e
 		if err != nil && !errors.Is(err, ErrNotMember) && !errors.Is(err, ErrWiped) {
 			return err
 		}
+	}
+	if _, err := s.run(ctx, unroomScript, []string{keysOfUser(r.User).rooms()}, r.Client); err != nil {
+		return err
 	}
 	if _, err := s.run(ctx, unclaimScript, []string{clientKey(r.Client)}, sid); err != nil {
 		return err

@@ -56,15 +56,19 @@ type Message struct {
 	Head  uint64
 	// Entry is nil when the message only announces the head.
 	Entry *Entry
+	// Presence is a member's new value. It has no place in the room's order;
+	// then the others are not set.
+	Presence *Presence
 }
 
 var errMessage = errors.New("message of an unknown form")
 
-// parseMessage reads what room.lua publishes:
+// parseMessage reads what room.lua and announce publish:
 //
 //	e EPOCH SEQ TS #HEADER HEADER DATA   an entry
 //	m TS #HEADER HEADER DATA             an ephemeral message
 //	h EPOCH SEQ                          the head, said again
+//	p PV VALUE USER                      how present a member is now
 func parseMessage(s string) (Message, error) {
 	kind, rest, _ := strings.Cut(s, " ")
 	var m Message
@@ -86,6 +90,10 @@ func parseMessage(s string) (Message, error) {
 		}
 		m.Head = n
 	case "m":
+	case "p":
+		p, err := parsePresence(rest)
+		m.Presence = &p
+		return m, err
 	default:
 		return m, errMessage
 	}

@@ -50,13 +50,41 @@ func (k roomKeys) all() []string {
 }
 
 // roomOfChannel is the inverse of roomKeys.channel.
-func roomOfChannel(channel string) (string, bool) {
-	const head, tail = "gw:{r:", "}:ev"
-	if len(channel) <= len(head)+len(tail) || channel[:len(head)] != head || channel[len(channel)-len(tail):] != tail {
+func roomOfChannel(channel string) (string, bool) { return within(channel, "gw:{r:", "}:ev") }
+
+// within is what stands between head and tail, if something does.
+func within(s, head, tail string) (string, bool) {
+	if len(s) <= len(head)+len(tail) || s[:len(head)] != head || s[len(s)-len(tail):] != tail {
 		return "", false
 	}
-	return channel[len(head) : len(channel)-len(tail)], true
+	return s[len(head) : len(s)-len(tail)], true
 }
+
+// userKeys are the keys of one user, tag {u:USER}.
+type userKeys struct{ prefix string }
+
+func keysOfUser(user string) userKeys { return userKeys{"gw:{u:" + user + "}:"} }
+
+func (k userKeys) devices() string  { return k.prefix + "devices" }  // hash: client -> gen byte at sid; the session's end takes it out
+func (k userKeys) presence() string { return k.prefix + "presence" } // hash: value, pv, said; a day after the last device
+func (k userKeys) rooms() string    { return k.prefix + "rooms" }    // set of "CLIENT ROOM"; the leave or the session's end takes it out
+func (k userKeys) watchers() string { return k.prefix + "watchers" } // set of users who have this one in their contacts
+func (k userKeys) sessions() string { return k.prefix + "sessions" } // set of sid, of those with a device
+func (k userKeys) contacts() string { return k.prefix + "contacts" } // set of users; replaced by an operator
+func (k userKeys) channel() string  { return k.prefix + "in" }       // pub/sub: what concerns this user, wherever it is
+
+// gone is the tombstone of a device whose session ended: string, 2 x grace.
+func (k userKeys) gone(client uint32) string {
+	return k.prefix + "gone:" + strconv.FormatUint(uint64(client), 10)
+}
+
+// all is what the scripts about devices get as KEYS[1..6].
+func (k userKeys) all(client uint32) []string {
+	return []string{k.devices(), k.presence(), k.rooms(), k.watchers(), k.sessions(), k.gone(client)}
+}
+
+// userOfChannel is the inverse of userKeys.channel.
+func userOfChannel(channel string) (string, bool) { return within(channel, "gw:{u:", "}:in") }
 
 // sessionKeys are the keys of one session, tag {s:SID}. The end of the session
 // deletes them; until then the owner's session set or a detached index names it.

@@ -76,7 +76,7 @@ func (s *Store) Kick(ctx context.Context, room string, client uint32) error {
 	if err != nil {
 		return err
 	}
-	s.tidy(room, s.Exit(ctx, m.Session, room), s.Announce(ctx, room, head.Epoch, head.Seq))
+	s.tidy(room, s.Exit(ctx, m, room), s.Announce(ctx, room, head.Epoch, head.Seq))
 	return nil
 }
 

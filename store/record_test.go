@@ -29,6 +29,15 @@ func TestRecords_OfEarlierVersionsStayReadable(t *testing.T) {
 	if err == nil && (got.Epoch != "EPOCH" || got.Head != 5 || got.Entry.TS != 1700000000000) {
 		t.Errorf("entry: %+v", got)
 	}
+	got, err = parseMessage("p 1700000000001 3 ann of 1 2")
+	if err != nil || got.Entry != nil || got.Presence == nil || *got.Presence != (Presence{"ann of 1 2", 3, 1700000000001}) {
+		t.Errorf("presence: %+v, %v", got.Presence, err)
+	}
+	for _, bad := range []string{"p", "p 1", "p 1 3", "p 1 3 ", "p 1 128 ann", "p x 3 ann", "p 1 -3 ann"} {
+		if got, err := parseMessage(bad); err == nil {
+			t.Errorf("presence %q was read as %+v", bad, got.Presence)
+		}
+	}
 	rec, err := sessionOf("sid", map[string]string{
 		"user": "ann", "client": "7", "device": "phone", "handle": "0011223344556677", "gen": "3", "node": "n", "boot": "b",
 		"secret": "hash", "exp": "1700000000000", "globs": "null", "presence": "131", "caps": "redirect", "state": "live", "later": "x",
@@ -40,7 +49,7 @@ func TestRecords_OfEarlierVersionsStayReadable(t *testing.T) {
 
 func FuzzParseMessage(f *testing.F) {
 	for _, s := range []string{
-		"h E 5", "e E 1 2 7 {\"k\":1}", "e E 1 2 14 {\"k\":\"message\"}x", "m 2 14 {\"k\":\"message\"}x", "x", "", "e", "e E 1 2 -5 x", "e E 1 2 99999999999999999999 x",
+		"h E 5", "e E 1 2 7 {\"k\":1}", "e E 1 2 14 {\"k\":\"message\"}x", "m 2 14 {\"k\":\"message\"}x", "x", "", "e", "e E 1 2 -5 x", "e E 1 2 99999999999999999999 x", "p 1 3 ann", "p 1 3",
 	} {
 		f.Add(s)
 	}
@@ -48,6 +57,9 @@ func FuzzParseMessage(f *testing.F) {
 		m, err := parseMessage(s)
 		if err != nil {
 			return
+		}
+		if (m.Entry != nil || m.Head != 0) && m.Presence != nil {
+			t.Fatalf("%q: a presence with a place in the order", s)
 		}
 		if m.Entry != nil && m.Entry.Seq != m.Head {
 			t.Fatalf("%q: entry %d, head %d", s, m.Entry.Seq, m.Head)

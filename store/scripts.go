@@ -83,6 +83,33 @@ var orderLua string
 //go:embed progress.lua
 var progressLua string
 
+//go:embed user.lua
+var userPrelude string
+
+//go:embed device.lua
+var deviceLua string
+
+//go:embed part.lua
+var partLua string
+
+//go:embed said.lua
+var saidLua string
+
+//go:embed note.lua
+var noteLua string
+
+//go:embed unroom.lua
+var unroomLua string
+
+//go:embed grow.lua
+var growLua string
+
+//go:embed contacts.lua
+var contactsLua string
+
+//go:embed roster.lua
+var rosterLua string
+
 // script is one atomic operation.
 type script struct {
 	name string
@@ -128,6 +155,15 @@ var (
 
 	orderScript    = define("order", orderLua)
 	progressScript = define("progress", progressLua)
+
+	deviceScript   = define("device", userPrelude, deviceLua)
+	partScript     = define("part", userPrelude, partLua)
+	saidScript     = define("said", saidLua)
+	noteScript     = define("note", noteLua)
+	unroomScript   = define("unroom", unroomLua)
+	growScript     = define("grow", growLua)
+	contactsScript = define("contacts", contactsLua)
+	rosterScript   = define("roster", rosterLua)
 )
 
 // call is one script call on its way to Redis.

@@ -252,22 +252,41 @@ func (s *Store) later(ctx context.Context, sid string, ms int64) error {
 }
 
 // Enter notes in a session's record that it is about to join a room, of which
-// it may have most. May be repeated.
+// it may have most, and with its user's rooms. May be repeated.
 //
 // Errors: ErrMoved, ErrGone, ErrTooManyRooms, ErrUnavailable.
-func (s *Store) Enter(ctx context.Context, sid string, gen uint64, room string, most int) error {
-	a, err := s.run(ctx, enterScript, []string{sessionKey(sid), sessionRoomsKey(sid)}, gen, room, most)
+func (s *Store) Enter(ctx context.Context, m Member, room string, most int) error {
+	u := keysOfUser(m.User)
+	answers, err := s.runAll(ctx, []call{
+		{enterScript, []string{sessionKey(m.Session), sessionRoomsKey(m.Session)}, []any{m.Gen, room, most}},
+		{noteScript, []string{u.rooms(), u.gone(m.Client)}, []any{roomEntry(m.Client, room)}},
+	})
 	if err != nil {
 		return err
 	}
-	return verdict(a)
+	err = verdict(answers[0])
+	if errors.Is(err, ErrTooManyRooms) { // and of nobody who asks for ever more
+		return errors.Join(err, s.unnote(ctx, m, room))
+	}
+	return err
 }
 
-// Exit takes a room off a session's record, after it has left. May be repeated.
-func (s *Store) Exit(ctx context.Context, sid, room string) error {
+// unnote takes a room off a user's.
+func (s *Store) unnote(ctx context.Context, m Member, room string) error {
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.Timeout)
 	defer cancel()
-	return unavailable("leave session's rooms", s.rdb.SRem(ctx, sessionRoomsKey(sid), room).Err())
+	return unavailable("leave user's rooms", s.rdb.SRem(ctx, keysOfUser(m.User).rooms(), roomEntry(m.Client, room)).Err())
+}
+
+// Exit takes a room off a session's record and its user's rooms, after it has
+// left. May be repeated.
+func (s *Store) Exit(ctx context.Context, m Member, room string) error {
+	within, cancel := context.WithTimeout(ctx, s.cfg.Timeout)
+	defer cancel()
+	if err := s.rdb.SRem(within, sessionRoomsKey(m.Session), room).Err(); err != nil {
+		return unavailable("leave session's rooms", err)
+	}
+	return s.unnote(ctx, m, room)
 }
 
 // Refresh stores what a new token says. May be repeated.
@@ -279,15 +298,6 @@ func (s *Store) Refresh(ctx context.Context, sid string, gen uint64, expires tim
 		return fmt.Errorf("encode globs: %w", err)
 	}
 	a, err := s.run(ctx, refreshScript, []string{sessionKey(sid)}, gen, "exp", expires.UnixMilli(), "globs", string(raw))
-	if err != nil {
-		return err
-	}
-	return verdict(a)
-}
-
-// SetPresence stores the device's last presence. May be repeated.
-func (s *Store) SetPresence(ctx context.Context, sid string, gen uint64, presence uint8) error {
-	a, err := s.run(ctx, refreshScript, []string{sessionKey(sid)}, gen, "presence", presence)
 	if err != nil {
 		return err
 	}

@@ -13,6 +13,12 @@ import (
 
 var here, there = Ref{"n1", "b1"}, Ref{"n2", "b2"}
 
+// at is a member at another gen.
+func (m Member) at(gen uint64) Member {
+	m.Gen = gen
+	return m
+}
+
 // begin opens a session that is in some rooms.
 func begin(t *testing.T, s *Store, sid, user string, rooms ...string) Session {
 	t.Helper()
@@ -29,7 +35,7 @@ func begin(t *testing.T, s *Store, sid, user string, rooms ...string) Session {
 		t.Fatal(err)
 	}
 	for _, room := range rooms {
-		if err := s.Enter(t.Context(), sid, 1, room, 256); err != nil {
+		if err := s.Enter(t.Context(), rec.Member(), room, 256); err != nil {
 			t.Fatal(err)
 		}
 		join(t, s, room, rec.Member())
@@ -79,7 +85,7 @@ func TestSession_IsClaimedByWhoHasTheSecret(t *testing.T) {
 		if rec, _, err := s.Peek(t.Context(), "sid"); err != nil || rec.State != StateLive || rec.Gen != 2 {
 			t.Errorf("after late detaches: %+v, %v", rec, err)
 		}
-		if err := s.Enter(t.Context(), "sid", 1, "r2", 256); !errors.Is(err, ErrMoved) {
+		if err := s.Enter(t.Context(), c.Member().at(1), "r2", 256); !errors.Is(err, ErrMoved) {
 			t.Errorf("enter at an old gen: %v", err)
 		}
 		if err := s.Refresh(t.Context(), "sid", 2, time.Now().Add(-time.Second), nil); err != nil {
@@ -93,13 +99,13 @@ func TestSession_IsClaimedByWhoHasTheSecret(t *testing.T) {
 
 func TestSession_EntersSoManyRoomsAndNoMore(t *testing.T) {
 	each(t, Config{}, func(t *testing.T, s *Store) {
-		begin(t, s, "sid", "ann")
+		ann := begin(t, s, "sid", "ann").Member()
 		for i, want := range []error{nil, nil, ErrTooManyRooms} {
-			if err := s.Enter(t.Context(), "sid", 1, fmt.Sprint("r", i), 2); !errors.Is(err, want) {
+			if err := s.Enter(t.Context(), ann, fmt.Sprint("r", i), 2); !errors.Is(err, want) {
 				t.Errorf("room %d of 2: %v, want %v", i+1, err, want)
 			}
 		}
-		if err := s.Enter(t.Context(), "sid", 1, "r0", 2); err != nil {
+		if err := s.Enter(t.Context(), ann, "r0", 2); err != nil {
 			t.Errorf("a room it is in: %v", err)
 		}
 	})

@@ -61,6 +61,8 @@ type Config struct {
 	Wait     int // replicas that must have a write before it is answered
 	// MaxMembers of a room; default 10,000.
 	MaxMembers int
+	// MaxContacts of a user; default 10,000.
+	MaxContacts int
 	// Timeout of one round trip; default 700 ms, so that whoever waits behind
 	// one that fails still gets an answer within a second.
 	Timeout time.Duration
@@ -83,6 +85,9 @@ func (c *Config) fill() {
 	}
 	if c.MaxMembers == 0 {
 		c.MaxMembers = 10_000
+	}
+	if c.MaxContacts == 0 {
+		c.MaxContacts = 10_000
 	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)

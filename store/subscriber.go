@@ -33,14 +33,23 @@ const (
 type Listener interface {
 	// Heard is one message of a room.
 	Heard(room string, m Message)
+	// Inbox is what is said to a user, wherever it is attached.
+	Inbox(user string, m Inbox)
 	// Told is a word from another node.
 	Told(w Word)
 	// Reset says that messages may have been missed in every room.
 	Reset()
 }
 
+// Inbox is one message to a user.
+type Inbox struct {
+	// Presence is the new value of somebody that the user may see, or its own;
+	// nil says that its contacts have changed.
+	Presence *Presence
+}
+
 // Subscriber is a node's ear: one connection that follows the channels of the
-// rooms it is asked to follow. A connection that breaks, or that does not hear
+// rooms and users it is asked to follow. A connection that breaks, or that does not hear
 // its own probe in time, is replaced by a new one, and Reset is called once
 // every channel is followed again.
 type Subscriber struct {
@@ -61,7 +70,7 @@ type Subscriber struct {
 	resetOnce bool        // the first connection is no reset
 }
 
-// channel is one room's channel.
+// channel is one room's or user's channel.
 type channel struct {
 	wanted bool
 	// sent: the last thing asked of this connection was to subscribe.
@@ -96,8 +105,14 @@ func (s *Store) NewSubscriber(ref Ref, out Listener) *Subscriber {
 
 // Follow asks for a room's channel and returns a channel that is closed when
 // the node hears it.
-func (s *Subscriber) Follow(room string) <-chan struct{} {
-	name := keysOfRoom(room).channel()
+func (s *Subscriber) Follow(room string) <-chan struct{} { return s.follow(keysOfRoom(room).channel()) }
+
+// FollowUser is Follow for a user's inbox.
+func (s *Subscriber) FollowUser(user string) <-chan struct{} {
+	return s.follow(keysOfUser(user).channel())
+}
+
+func (s *Subscriber) follow(name string) <-chan struct{} {
 	ready := make(chan struct{})
 	s.mu.Lock()
 	c := s.channels[name]
@@ -117,9 +132,14 @@ func (s *Subscriber) Follow(room string) <-chan struct{} {
 }
 
 // Drop ends Follow.
-func (s *Subscriber) Drop(room string) {
+func (s *Subscriber) Drop(room string) { s.drop(keysOfRoom(room).channel()) }
+
+// DropUser ends FollowUser.
+func (s *Subscriber) DropUser(user string) { s.drop(keysOfUser(user).channel()) }
+
+func (s *Subscriber) drop(name string) {
 	s.mu.Lock()
-	if c := s.channels[keysOfRoom(room).channel()]; c != nil {
+	if c := s.channels[name]; c != nil {
 		s.change(c, func() { c.wanted = false })
 	}
 	s.mu.Unlock()
@@ -383,6 +403,10 @@ func (s *Subscriber) dispatch(m *redis.Message) {
 		}
 		return
 	}
+	if user, ok := userOfChannel(m.Channel); ok {
+		s.inbox(user, m.Payload)
+		return
+	}
 	room, ok := roomOfChannel(m.Channel)
 	if !ok {
 		return
@@ -394,4 +418,19 @@ func (s *Subscriber) dispatch(m *redis.Message) {
 		return
 	}
 	s.out.Heard(room, msg)
+}
+
+func (s *Subscriber) inbox(user, payload string) {
+	kind, rest, _ := strings.Cut(payload, " ")
+	switch kind {
+	case contactsWord:
+		s.out.Inbox(user, Inbox{})
+	case "p":
+		p, err := parsePresence(rest)
+		if err != nil {
+			s.store.cfg.Logger.Warn("message not understood", "user", user, "error", err)
+			return
+		}
+		s.out.Inbox(user, Inbox{Presence: &p})
+	}
 }

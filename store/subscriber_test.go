@@ -17,8 +17,14 @@ type ear struct {
 	mu     sync.Mutex
 	heard  map[string][]uint64 // guarded by mu: seqs by room
 	words  []Word              // guarded by mu
+	inbox  []letter            // guarded by mu
 	resets int                 // guarded by mu
 	wake   chan struct{}       // cap 1
+}
+
+type letter struct {
+	user string
+	Inbox
 }
 
 func (e *ear) change(f func()) {
@@ -33,6 +39,10 @@ func (e *ear) change(f func()) {
 
 func (e *ear) Heard(room string, m Message) {
 	e.change(func() { e.heard[room] = append(e.heard[room], m.Head) })
+}
+
+func (e *ear) Inbox(user string, m Inbox) {
+	e.change(func() { e.inbox = append(e.inbox, letter{user, m}) })
 }
 func (e *ear) Told(w Word) { e.change(func() { e.words = append(e.words, w) }) }
 func (e *ear) Reset()      { e.change(func() { e.resets++ }) }

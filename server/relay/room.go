@@ -160,6 +160,9 @@ func (rm *Room) Delivered(seat *hub.Seat) (epoch string, seq uint64) {
 
 func (rm *Room) heard(m store.Message) {
 	var out []*hub.Seat
+	if m.Presence != nil {
+		return // of no place in the order
+	}
 	rm.mu.Lock()
 	switch {
 	case m.Entry == nil:

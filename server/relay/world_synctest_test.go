@@ -128,6 +128,8 @@ func (n *node) Heard(room string, m store.Message) {
 		n.Relay.Heard(room, m)
 	}
 }
+func (n *node) Inbox(string, store.Inbox) {}
+
 func (n *node) Told(store.Word) {}
 func (n *node) Reset()          { n.Suspect() }
 

@@ -12,6 +12,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 	"github.com/rs/xid"
 
+	"godwit/rules/presence"
 	"godwit/server/auth"
 	"godwit/store"
 	"godwit/wire"
@@ -249,13 +250,10 @@ func (s *Session) takeOver(ctx context.Context, t taking) (*wire.Session, []*pla
 	s.expires, s.globs = claimed.Expires, claimed.Globs
 	s.mu.Unlock()
 	if t.presence != nil {
-		if err := d.Store.SetPresence(ctx, s.id, claimed.Gen, *t.presence); err != nil {
+		if err := s.setPresence(ctx, *t.presence); err != nil {
 			d.Leaving.Detach(s.id, claimed.Gen)
 			return nil, nil, err
 		}
-		s.mu.Lock()
-		s.record.Presence = *t.presence
-		s.mu.Unlock()
 	}
 	old, replaced, newest := d.Hub.Advance(s.id, s, func(old *Session) bool { return old.Gen() < claimed.Gen })
 	if !newest {
@@ -328,7 +326,7 @@ func (s *Session) regain(ctx context.Context, rooms []string, positions map[stri
 		case errs[i] == nil:
 		case errors.Is(errs[i], store.ErrNotMember), errors.Is(errs[i], store.ErrGone), errors.Is(errs[i], store.ErrRoomFull):
 			s.Expelled(room)
-			if err := d.Store.Exit(ctx, s.id, room); err != nil {
+			if err := d.Store.Exit(ctx, s.member(), room); err != nil {
 				return nil, err
 			}
 			continue
@@ -362,4 +360,15 @@ func (s *Session) strays(rooms []string) map[string]bool {
 		}
 	}
 	return out
+}
+
+// setPresence sets the device.
+func (s *Session) setPresence(ctx context.Context, b uint8) error {
+	_, _, err := s.door.Store.SetPresence(ctx, s.member(), presence.Parse(b))
+	if err == nil {
+		s.mu.Lock()
+		s.record.Presence = b
+		s.mu.Unlock()
+	}
+	return err
 }

@@ -108,7 +108,7 @@ func (s *Session) enter(ctx context.Context, at *place, room string) (store.Room
 	if err := hear(ctx, hearWithin, at); err != nil {
 		return store.Room{}, err
 	}
-	if err := s.door.Store.Enter(ctx, s.id, s.Gen(), room, s.door.Config.Rooms); err != nil {
+	if err := s.door.Store.Enter(ctx, s.member(), room, s.door.Config.Rooms); err != nil {
 		return store.Room{}, err
 	}
 	r, err := s.door.Store.Join(ctx, room, s.member(), at.room.Known())
@@ -116,7 +116,7 @@ func (s *Session) enter(ctx context.Context, at *place, room string) (store.Room
 		// Refused: the record must not go on naming the room. Where that fails
 		// too, attach finds no row and forgets it. Of a session that has moved
 		// the record is another's, who may have joined.
-		if gone := s.door.Store.Exit(ctx, s.id, room); gone != nil {
+		if gone := s.door.Store.Exit(ctx, s.member(), room); gone != nil {
 			s.door.Log.Debug("room not taken off the session", "session", s.id, "error", gone)
 		}
 	}
@@ -186,7 +186,7 @@ func (s *Session) leave(ctx context.Context, params jsontext.Value) Reply {
 		at.room.Wrote(head)
 	}
 	s.Expelled(p.Room)
-	if err := s.door.Store.Exit(ctx, s.id, p.Room); err != nil {
+	if err := s.door.Store.Exit(ctx, s.member(), p.Room); err != nil {
 		return s.fail("room.leave", err)
 	}
 	return Reply{Result: wire.Empty{}}

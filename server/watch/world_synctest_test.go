@@ -93,7 +93,7 @@ func (w *world) begin(owner store.Ref, client uint32, sid string) store.Member {
 	m := store.Member{User: sid, Client: client, Session: sid, Gen: 1}
 	err := w.store.Create(ctx, store.Session{ID: sid, User: sid, Client: client, Gen: 1, Owner: owner, Expires: time.Now().Add(time.Hour)}, nil)
 	if err == nil {
-		err = w.store.Enter(ctx, sid, 1, "lobby", 9)
+		err = w.store.Enter(ctx, m, "lobby", 9)
 	}
 	if err == nil {
 		_, err = w.store.Join(ctx, "lobby", m, store.Known{})
