@@ -189,6 +189,8 @@ func TestGolden(t *testing.T) {
 	notice("redirect", "redirect", Redirect{ID: "o", URL: "wss://b.test/v1/ws", Token: "p.s", ExpiresInMS: 15000, Reason: ForDrain, Final: true})
 	notice("redirect-cancel", "redirect.cancel", RedirectCancel{ID: "o"})
 	notice("moved", "moved", MovedAway{ID: "o"})
+	add("presence", (&Presence{User: "ann \"a\"", Presence: 3, PV: 1700000000000}).Frame(), nil)
+	add("presence-self", (&Presence{Self: true, PV: 7}).Frame(), nil)
 	for _, e := range []*Error{
 		ErrUnavailable(), ErrGap(5), ErrMethod("x"), ErrRequest("x"), ErrParams("x"), ErrInternal(), Errorf(NotMember, "x"),
 	} {
@@ -242,7 +244,7 @@ func FuzzParseFrame(f *testing.F) {
 			if r.ID != nil && !r.ID.IsValid() {
 				t.Fatalf("%q: id %q", b, r.ID)
 			}
-			for _, v := range []any{&Hello{}, &Resume{}, &Join{}, &Send{}, &History{}} {
+			for _, v := range []any{&Hello{}, &Resume{}, &Join{}, &Send{}, &History{}, &SetPresence{}} {
 				if err := Decode(r.Params, v); err != nil && !jsontext.Value(AppendError(nil, r.ID, err)).IsValid() {
 					t.Fatalf("answer to %q is no JSON", b)
 				}
