@@ -60,7 +60,7 @@ func (s *Settings) check(unread map[string]bool) (wrong []problem) {
 		{"GODWIT_MAX_ROOMS", s.MaxRooms, 1},
 		{"GODWIT_MAX_MEMBERS", s.MaxMembers, 1},
 		{"GODWIT_MAX_SESSIONS", s.MaxSessions, 0},
-		{"GODWIT_MAX_CONTACTS", s.MaxContacts, 0},
+		{"GODWIT_MAX_CONTACTS", s.MaxContacts, 1},
 		{"GODWIT_RATE_BURST", s.RateBurst, 1},
 		{"GODWIT_OUTBOX", s.Outbox, 1},
 		{"GODWIT_REDIS_WAIT", s.RedisWait, 0},

@@ -164,7 +164,7 @@ func (m *node) run(ctx context.Context) error {
 	s := m.s
 	st, err := store.Open(store.Config{
 		URL: s.RedisURL, LogMax: s.LogMax, LogAge: s.LogAge, LogTTL: s.LogTTL, Grace: s.Grace,
-		Lease: s.Lease, OfferTTL: s.RedirectTTL, Wait: s.RedisWait, MaxMembers: s.MaxMembers, Logger: m.log,
+		Lease: s.Lease, OfferTTL: s.RedirectTTL, Wait: s.RedisWait, MaxMembers: s.MaxMembers, MaxContacts: s.MaxContacts, Logger: m.log,
 	})
 	if err != nil {
 		return usage{fmt.Errorf("GODWIT_REDIS_URL: %w", err)}
@@ -217,7 +217,7 @@ func (m *node) run(ctx context.Context) error {
 	router := chi.NewRouter()
 	router.Get("/v1/ws", ws.ServeHTTP)
 	web := m.server(router)
-	ops := m.server(admin.New(admin.Config{Token: s.AdminToken, State: n.State, Fleet: n.Fleet(), MessageBytes: s.MaxMessage, Log: m.log}))
+	ops := m.server(admin.New(admin.Config{Token: s.AdminToken, State: n.State, Fleet: n.Fleet(), MessageBytes: s.MaxMessage, MaxContacts: s.MaxContacts, Log: m.log}))
 
 	// The order of the stop: sockets, then the node that served them, then
 	// what shows how it stands.

@@ -31,7 +31,9 @@ type Config struct {
 	Fleet Fleet
 	// MessageBytes is the largest data of a message; 0 is no limit but the body's.
 	MessageBytes int
-	Log          *slog.Logger
+	// MaxContacts is how long a list of contacts may be: what a body may hold.
+	MaxContacts int
+	Log         *slog.Logger
 }
 
 // Fleet is what the API asks; server/fleet answers it. Each noun names its part.
@@ -40,6 +42,7 @@ type Fleet interface {
 	drains
 	rooms
 	sessions
+	contacts
 }
 
 // api is the admin API.
@@ -69,6 +72,7 @@ func New(cfg Config) http.Handler {
 	a.serveRooms(h)
 	a.serveMessages(h)
 	a.serveSessions(h)
+	a.serveUsers(h, cfg.MaxContacts)
 	return r
 }
 
@@ -141,9 +145,12 @@ func problem(w http.ResponseWriter, status int, detail string) {
 // failed turns an error into a problem.
 func (a *api) failed(err error) error {
 	var c *fleet.Conflict
+	var w *fleet.Wrong
 	switch {
 	case err == nil:
 		return nil
+	case errors.As(err, &w):
+		return huma.Error422UnprocessableEntity(w.Why)
 	case errors.As(err, &c):
 		return huma.Error409Conflict(c.Why)
 	case errors.Is(err, fleet.ErrNoNode), errors.Is(err, fleet.ErrNoSession), errors.Is(err, fleet.ErrNoDrain),

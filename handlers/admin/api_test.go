@@ -36,6 +36,8 @@ type script struct {
 	rec   store.Session
 	err   error
 	asked []string
+
+	contacts []string
 }
 
 func (s *script) ask(what string, args ...any) { s.asked = append(s.asked, fmt.Sprint(what, args)) }
@@ -68,6 +70,16 @@ func (s *script) Undrain(_ context.Context, node string) (fleet.Drain, error) {
 func (s *script) Redirect(_ context.Context, session, node string) (string, error) {
 	s.ask("redirect", session, node)
 	return "offer-1", s.err
+}
+
+func (s *script) Contacts(_ context.Context, user string) ([]string, error) {
+	s.ask("contacts", user)
+	return s.contacts, s.err
+}
+
+func (s *script) SetContacts(_ context.Context, user string, list []string) ([]string, error) {
+	s.ask("put", user, list)
+	return list, s.err
 }
 
 func (s *script) Rooms(_ context.Context, prefix, after string, most int) ([]store.RoomState, string, bool, error) {
@@ -131,7 +143,7 @@ func (s *script) End(_ context.Context, sid string) error {
 }
 
 func (s *script) served(token string) http.Handler {
-	return New(Config{Token: token, State: func() server.State { return server.State{} }, Fleet: s, MessageBytes: 100, Log: slog.New(slog.DiscardHandler)})
+	return New(Config{Token: token, State: func() server.State { return server.State{} }, Fleet: s, MessageBytes: 100, MaxContacts: 1000, Log: slog.New(slog.DiscardHandler)})
 }
 
 // request makes one request with the token, unless a header says otherwise.
@@ -180,6 +192,8 @@ var paths = []struct{ method, path, body string }{
 	{"GET", "/admin/v1/sessions/s1", ""},
 	{"DELETE", "/admin/v1/sessions/s1", ""},
 	{"POST", "/admin/v1/sessions/s1/redirect", ""},
+	{"GET", "/admin/v1/users/u1/contacts", ""},
+	{"PUT", "/admin/v1/users/u1/contacts", `{"contacts":[]}`},
 	{"GET", "/admin/v1/nothing", ""},
 }
 
@@ -225,6 +239,7 @@ func TestAPI_EachErrorHasItsStatus(t *testing.T) {
 		{fmt.Errorf("x: %w", &fleet.Conflict{Why: "it is draining"}), 409, "it is draining"},
 		{fmt.Errorf("x: %w", fleet.ErrNoAnswer), 504, "look again"},
 		{fmt.Errorf("list nodes: %w: dial 10.0.0.7", store.ErrUnavailable), 503, "ask again"},
+		{fmt.Errorf("x: %w", &fleet.Wrong{Why: "4 contacts, at most 3"}), 422, "4 contacts, at most 3"},
 		{errors.New("secret detail"), 500, "log"},
 	} {
 		s := &script{err: c.err}
@@ -243,6 +258,7 @@ func TestAPI_EachErrorHasItsStatus(t *testing.T) {
 
 func TestAPI_BadInputIsAProblemAndAsksTheFleetNothing(t *testing.T) {
 	drain, move, say := "/admin/v1/nodes/n1/drain", "/admin/v1/sessions/s1/redirect", "/admin/v1/rooms/r1/messages"
+	contacts := "/admin/v1/users/u1/contacts"
 	for _, c := range []struct {
 		name, method, path, body string
 		status                   int
@@ -261,6 +277,11 @@ func TestAPI_BadInputIsAProblemAndAsksTheFleetNothing(t *testing.T) {
 		{"not JSON either", "POST", move, `n2`, 400, ""},
 		{"a node that is a number", "POST", move, `{"node":2}`, 422, "node"},
 		{"too large, too", "POST", move, `{"node":"` + strings.Repeat("n", 64<<10) + `"}`, 413, ""},
+		{"no list of contacts", "PUT", contacts, `{}`, 422, "contacts"},
+		{"a list that is none", "PUT", contacts, `{"contacts":null}`, 422, "contacts"},
+		{"a contact that is a number", "PUT", contacts, `{"contacts":["bob",5]}`, 422, "contacts[1]"},
+		{"contacts without a body", "PUT", contacts, ``, 400, ""},
+		{"contacts without end", "PUT", contacts, `{"contacts":["` + strings.Repeat("n", 1000*contactMost) + `"]}`, 413, ""},
 		{"no limit", "GET", "/admin/v1/nodes?limit=0", "", 422, "limit"},
 		{"no number", "GET", "/admin/v1/nodes?limit=x", "", 422, "limit"},
 		{"a cursor of nobody's", "GET", "/admin/v1/nodes?cursor=*", "", 422, "cursor"},
@@ -321,12 +342,16 @@ func TestAPI_AnswersWhatTheFleetSays(t *testing.T) {
 		{"DELETE", "/admin/v1/nodes/n1/drain", "", 200, drained, "undrain[n1]"},
 		{"POST", "/admin/v1/sessions/s1/redirect", `{"node":"n2"}`, 202, `{"id":"offer-1"}`, "redirect[s1 n2]"},
 		{"POST", "/admin/v1/sessions/s1/redirect", "", 202, `{"id":"offer-1"}`, "redirect[s1 ]"},
+		{"GET", "/admin/v1/users/u1/contacts", "", 200, `{"contacts":["bob","cy"]}`, "contacts[u1]"},
+		{"PUT", "/admin/v1/users/u1/contacts", `{"contacts":["bob"]}`, 200, `{"contacts":["bob"]}`, "put[u1 [bob]]"},
+		{"PUT", "/admin/v1/users/u1/contacts", `{"contacts":[]}`, 200, `{"contacts":[]}`, "put[u1 []]"},
 		// A name stands percent-encoded in the path.
+		{"GET", "/admin/v1/users/%C3%BC%2Fa%20b/contacts", "", 200, `{"contacts":["bob","cy"]}`, "contacts[ü/a b]"},
 		{"GET", "/admin/v1/nodes/a%2Fb%20%25", "", 200, node, "node[a/b %]"},
 		{"GET", "/admin/v1/nodes/50%25/drain", "", 200, drained, "drained[50%]"},
 		{"POST", "/admin/v1/sessions/%C3%BC%2f/redirect", "", 202, `{"id":"offer-1"}`, "redirect[ü/ ]"},
 	} {
-		s := &script{nodes: []store.Node{n}, drain: d}
+		s := &script{nodes: []store.Node{n}, drain: d, contacts: []string{"bob", "cy"}}
 		w := request(s.served("right"), c.method, c.path, c.body, "Content-Type", "application/x-www-form-urlencoded") // as curl -d says
 		if w.Code != c.status || strings.TrimSpace(w.Body.String()) != c.answer || w.Header().Get("Content-Type") != "application/json" ||
 			strings.Join(s.asked, ", ") != c.asked {
@@ -381,7 +406,7 @@ func TestAPI_DescribesItself(t *testing.T) {
 		t.Fatalf("%d %.200s: %v", w.Code, w.Body, err)
 	}
 	for _, p := range paths[:len(paths)-1] {
-		path := strings.NewReplacer("/n1", "/{node}", "/s1", "/{session}", "/r1", "/{room}", "/7", "/{client}").Replace(p.path)
+		path := strings.NewReplacer("/n1", "/{node}", "/s1", "/{session}", "/r1", "/{room}", "/7", "/{client}", "/u1", "/{user}").Replace(p.path)
 		if doc.Paths[path][strings.ToLower(p.method)] == nil {
 			t.Errorf("it does not name %s %s", p.method, path)
 		}
