@@ -29,7 +29,8 @@ import (
 //	env GODWIT_MAX_ROOMS=2
 //	== a title: a new test, new clients
 //	ann dials [!503] [Header: value]   a websocket, nothing said; refused with 503
-//	ann enters [params]                the same, and hello as user ann; further members of its params
+//	ann enters [params]                the same, and hello as user ann; further members of its params;
+//	                                   invisible, unless they say otherwise, so that nobody is told
 //	ann joins lobby                    room.join, answered
 //	ann> TEXT                          one text frame
 //	ann>text HEX, ann>binary HEX
@@ -164,6 +165,9 @@ func (tr *transcript) enter(who, more string) error {
 	}
 	if more != "" {
 		more = "," + more
+	}
+	if !strings.Contains(more, `"presence"`) {
+		more += `,"presence":0`
 	}
 	if !strings.Contains(more, `"token"`) {
 		more = `,"token":"` + fleet.Token(who, time.Hour) + `"` + more

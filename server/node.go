@@ -15,6 +15,7 @@ import (
 	"godwit/server/fleet"
 	"godwit/server/hub"
 	"godwit/server/move"
+	"godwit/server/presence"
 	"godwit/server/relay"
 	"godwit/server/session"
 	"godwit/server/watch"
@@ -44,6 +45,7 @@ type Node struct {
 	door    *session.Door
 	hub     *hub.Registry[*session.Session]
 	relay   *relay.Relay
+	board   *presence.Board
 	sub     *store.Subscriber
 	lease   *watch.Lease
 	custody *watch.Custody
@@ -71,12 +73,14 @@ func New(cfg Config, st *store.Store, verifier *auth.Verifier, log *slog.Logger)
 	n.custody = &watch.Custody{
 		Store: st, Ref: ref, Hub: n.hub, Log: log,
 		Renew:   func(ctx context.Context) error { return st.Renew(ctx, n.record()) },
-		Suspect: func() { n.relay.Suspect() },
+		Suspect: n.suspect,
 	}
 	n.custody.Init()
 	n.relay = relay.New(st, n.custody.Whole, log)
 	n.sub = st.NewSubscriber(ref, listener{n})
-	n.relay.Listen(n.sub)
+	n.board = presence.New(st, log)
+	n.board.Listen(n.sub)
+	n.relay.Listen(n.sub, n.board)
 	n.lease = watch.NewLease(st, cfg.Lease, n.record, n.custody.Whole, n.reclaim, log)
 	n.leaving = watch.NewDepartures(st, ref, log)
 	n.mover = move.New(move.Config{
@@ -85,7 +89,7 @@ func New(cfg Config, st *store.Store, verifier *auth.Verifier, log *slog.Logger)
 	n.fleet, n.orders = fleet.New(st, ref), newOrders(n)
 	n.sweep = &watch.Sweep{Store: st, Ref: ref, Lease: n.lease, Log: log}
 	n.door = &session.Door{
-		Config: cfg.Config, Store: st, Relay: n.relay, Hub: n.hub, Verifier: verifier,
+		Config: cfg.Config, Store: st, Relay: n.relay, Hub: n.hub, Board: n.board, Verifier: verifier,
 		Leaving: leaving{n.leaving, n.custody}, Moves: n.mover,
 		Fenced: func() bool { return n.lease.Fenced(time.Now()) },
 		Log:    log,
@@ -106,7 +110,7 @@ type listener struct{ n *Node }
 
 func (l listener) Heard(room string, m store.Message) { l.n.relay.Heard(room, m) }
 
-func (l listener) Inbox(string, store.Inbox) {} // nobody asks for one yet
+func (l listener) Inbox(user string, m store.Inbox) { l.n.board.Inbox(user, m) }
 
 func (l listener) Told(w store.Word) {
 	// A word may be old: the store is asked before anything is closed.
@@ -135,8 +139,14 @@ func (l listener) Told(w store.Word) {
 
 func (l listener) Reset() {
 	l.n.log.Warn("subscription renewed; comparing rooms with their logs", "rooms", l.n.relay.Len())
-	l.n.relay.Suspect()
+	l.n.suspect()
 	l.n.custody.Look(l.n.hub.All()...) // a word may have been missed, too
+}
+
+// suspect has everything compared with the store that is heard from it.
+func (n *Node) suspect() {
+	n.relay.Suspect()
+	n.board.Suspect()
 }
 
 // record is the node as the fleet sees it.
@@ -169,7 +179,7 @@ func (n *Node) reclaim(ctx context.Context) error {
 	if err := n.custody.All(ctx); err != nil {
 		return fmt.Errorf("look at own sessions: %w", err)
 	}
-	n.relay.Suspect()
+	n.suspect()
 	return nil
 }
 
@@ -197,7 +207,7 @@ func (n *Node) Run(ctx context.Context) error {
 	var store, work sync.WaitGroup
 	store.Go(func() { n.fatal("store", n.store.Run(lanes)) })
 	for name, run := range map[string]func(context.Context) error{
-		"subscriber": n.sub.Run, "relay": n.relay.Run, "lease": n.lease.Run,
+		"subscriber": n.sub.Run, "relay": n.relay.Run, "presence": n.board.Run, "lease": n.lease.Run,
 		"custody": n.custody.Run, "sweep": n.sweep.Run, "mover": n.mover.Run, "orders": n.orders.run, "balance": n.balance,
 	} {
 		work.Go(func() { n.fatal(name, run(duties)) })

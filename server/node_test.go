@@ -24,6 +24,7 @@ type sock struct {
 	mu     sync.Mutex
 	events []*wire.RoomEvent
 	notes  []string
+	seen   []*wire.Presence
 	resets []wire.Reset
 	closed wire.CloseCode
 	wake   chan struct{}
@@ -42,6 +43,10 @@ func (s *sock) change(f func()) {
 }
 
 func (s *sock) Deliver(ev *wire.RoomEvent) { s.change(func() { s.events = append(s.events, ev) }) }
+
+func (s *sock) Presence(p *wire.Presence, _ bool) {
+	s.change(func() { s.seen = append(s.seen, p) })
+}
 
 func (s *sock) Notify(method string, params any) {
 	s.change(func() {

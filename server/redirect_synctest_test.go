@@ -41,7 +41,7 @@ func (p *person) notice(method string, params any) {
 	p.t.Helper()
 	ctx, cancel := context.WithTimeout(p.t.Context(), 30*time.Second)
 	defer cancel()
-	n, err := p.Next(ctx)
+	n, err := p.next(ctx)
 	if err != nil || n.Method != method {
 		p.t.Fatalf("got %+v, %v, want %s", n, err, method)
 	}
@@ -369,7 +369,7 @@ func TestBalance_ANodeThatJoinsGetsItsShareAndNobodyMovesTwice(t *testing.T) {
 // follow takes every offer up until the last socket ends.
 func (p *person) follow(f *trial.Fleet, moves chan<- string) {
 	for {
-		n, err := p.Next(context.Background())
+		n, err := p.next(context.Background())
 		if err != nil {
 			return
 		}

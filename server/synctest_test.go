@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/alicebob/miniredis/v2/server"
+	"github.com/go-json-experiment/json"
 
 	"godwit/e2e/raw"
 	"godwit/internal/trial"
@@ -21,6 +22,29 @@ type person struct {
 	*raw.Conn
 	t       *testing.T
 	session wire.Session
+	// known is how present others are, as far as this one was told.
+	known map[string]uint8
+}
+
+// next is the next notice, but for those that tell of somebody for the first time.
+func (p *person) next(ctx context.Context) (raw.Notice, error) {
+	for {
+		n, err := p.Next(ctx)
+		if err != nil || n.Method != "presence" {
+			return n, err
+		}
+		var told wire.Presence
+		if err := json.Unmarshal(n.Params, &told); err != nil {
+			p.t.Fatal(err)
+		}
+		if _, again := p.known[told.User]; again || told.Self {
+			return n, nil
+		}
+		if p.known == nil {
+			p.known = make(map[string]uint8)
+		}
+		p.known[told.User] = told.Presence
+	}
 }
 
 func enter(t *testing.T, f *trial.Fleet, node int, user string) *person {
@@ -57,12 +81,16 @@ func (p *person) say(text string, cseq uint64) error {
 	return p.Call(p.t.Context(), "room.send", wire.Send{Room: "lobby", Data: wire.Raw(`"` + text + `"`), CSeq: &cseq}, nil)
 }
 
-// sees expects the next notice, soon, to be that message or that kind.
+// sees expects the next notice, soon, but for presence, to be that message or
+// that kind.
 func (p *person) sees(want string) {
 	p.t.Helper()
 	ctx, cancel := context.WithTimeout(p.t.Context(), 10*time.Second)
 	defer cancel()
-	n, err := p.Next(ctx)
+	n, err := p.next(ctx)
+	for err == nil && n.Method == "presence" {
+		n, err = p.next(ctx)
+	}
 	if err != nil || n.Event == nil || string(n.Event.Data) != `"`+want+`"` && string(n.Event.Kind) != want {
 		p.t.Fatalf("got %+v, %v, want %s", n, err, want)
 	}
@@ -72,7 +100,7 @@ func (p *person) seesNothing(d time.Duration) {
 	p.t.Helper()
 	ctx, cancel := context.WithTimeout(p.t.Context(), d)
 	defer cancel()
-	if n, err := p.Next(ctx); err == nil {
+	if n, err := p.next(ctx); err == nil {
 		p.t.Fatalf("got %s %s", n.Method, n.Params)
 	}
 }

@@ -181,8 +181,9 @@ func (s *Store) Presences(ctx context.Context, users []string) ([]Presence, erro
 	return out, nil
 }
 
-// Grow reads how present users are, each under a higher pv than before: for one
-// who is told of them anew, as when its contacts have changed. May be repeated.
+// Grow reads how present users are, each under a pv at least two higher than
+// before: for one who is told of them anew, as when its contacts have changed,
+// and for one who is told, a pv below, that it sees them no more. May be repeated.
 func (s *Store) Grow(ctx context.Context, users []string) ([]Presence, error) {
 	calls := make([]call, len(users))
 	for i, user := range users {

@@ -347,6 +347,16 @@ func (c *Conn) Next(ctx context.Context) (Notice, error) {
 	return n, err
 }
 
+// NextBut is Next, passing over the notices of a method.
+func (c *Conn) NextBut(ctx context.Context, method string) (Notice, error) {
+	for {
+		n, err := c.Next(ctx)
+		if err != nil || n.Method != method {
+			return n, err
+		}
+	}
+}
+
 // NextText waits for the next text frame that it has not given yet, whatever
 // it is: it goes beside Next and Answer, not before them.
 func (c *Conn) NextText(ctx context.Context) (string, error) {

@@ -87,8 +87,20 @@ func (c *conn) linger() {
 }
 
 // Deliver queues one live event, or evicts a socket that does not keep up.
-func (c *conn) Deliver(ev *wire.RoomEvent) {
-	if c.box.put(item{op: opText, kind: live, payload: ev.Frame()}) {
+func (c *conn) Deliver(ev *wire.RoomEvent) { c.live(ev.Frame()) }
+
+// Presence queues how present a user is. What the client asked for, as by its
+// login, is bounded by what there is to see.
+func (c *conn) Presence(p *wire.Presence, live bool) {
+	if live {
+		c.live(p.Frame())
+		return
+	}
+	c.box.put(item{op: opText, kind: answer, payload: p.Frame()})
+}
+
+func (c *conn) live(frame []byte) {
+	if c.box.put(item{op: opText, kind: live, payload: frame}) {
 		return
 	}
 	if c.close(wire.CloseTooSlow, "too slow: the outbox is full; resume", true) {

@@ -170,12 +170,12 @@ func TestTime_TheGraceEndsOnceAndNotBefore(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if _, err := bob.Next(t.Context()); err != nil { // ann's join
+		if _, err := bob.NextBut(t.Context(), "presence"); err != nil { // ann's join
 			t.Fatal(err)
 		}
 		ann.Drop()
 		began := time.Now()
-		n, err := bob.Next(t.Context())
+		n, err := bob.NextBut(t.Context(), "presence")
 		if err != nil || n.Event == nil || n.Event.Kind != wire.KindLeave || n.Event.Reason != wire.LeftLost {
 			t.Fatalf("bob got %+v, %v, want ann's leave (lost)", n, err)
 		}
@@ -185,7 +185,7 @@ func TestTime_TheGraceEndsOnceAndNotBefore(t *testing.T) {
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
-		if n, err := bob.Next(ctx); err == nil {
+		if n, err := bob.NextBut(ctx, "presence"); err == nil {
 			t.Errorf("and then %+v", n)
 		}
 	})

@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"godwit/store"
+	"godwit/wire"
 )
 
 const (
@@ -49,13 +50,26 @@ type Stats struct {
 	Verified atomic.Uint64 // rounds in which all heads were compared
 }
 
+// Roster keeps who is in the rooms, and how present. Its methods do not wait.
+type Roster interface {
+	// Entry is the next entry of a room's log, in order.
+	Entry(room, epoch string, ev *wire.RoomEvent)
+	// Renewed says that a room has another order.
+	Renewed(room string)
+	// Presence is what a room was told of a member.
+	Presence(p store.Presence)
+	// Suspect says that messages may have been missed.
+	Suspect()
+}
+
 // Relay is the rooms that this node follows.
 type Relay struct {
-	store *store.Store
-	sub   *store.Subscriber
-	log   *slog.Logger
-	whole func(context.Context) error
-	Stats Stats
+	store  *store.Store
+	sub    *store.Subscriber
+	roster Roster
+	log    *slog.Logger
+	whole  func(context.Context) error
+	Stats  Stats
 
 	era    atomic.Uint64 // grows at each subscriber reset
 	verify chan struct{} // cap 1
@@ -96,8 +110,8 @@ func New(st *store.Store, whole func(context.Context) error, log *slog.Logger) *
 	return r
 }
 
-// Listen sets the ear that follows the rooms' channels.
-func (r *Relay) Listen(sub *store.Subscriber) { r.sub = sub }
+// Listen sets the ear that follows the rooms' channels, and who keeps the rosters.
+func (r *Relay) Listen(sub *store.Subscriber, roster Roster) { r.sub, r.roster = sub, roster }
 
 // Run works until ctx ends.
 func (r *Relay) Run(ctx context.Context) error {
@@ -122,6 +136,7 @@ func (r *Relay) Heard(room string, m store.Message) {
 	default:
 		r.Stats.Dropped.Add(1)
 		r.Suspect()
+		r.roster.Suspect()
 	}
 }
 

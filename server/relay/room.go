@@ -160,8 +160,9 @@ func (rm *Room) Delivered(seat *hub.Seat) (epoch string, seq uint64) {
 
 func (rm *Room) heard(m store.Message) {
 	var out []*hub.Seat
-	if m.Presence != nil {
-		return // of no place in the order
+	if m.Presence != nil { // it has no place in the order, but a join or leave before it goes before it
+		rm.relay.roster.Presence(*m.Presence)
+		return
 	}
 	rm.mu.Lock()
 	switch {
@@ -201,6 +202,9 @@ func (rm *Room) apply(step order.Step[*wire.RoomEvent]) (expelled []*hub.Seat) {
 		for _, seat := range rm.seats.Deliver(epoch, ev) {
 			rm.seats.Remove(seat)
 			expelled = append(expelled, seat)
+		}
+		if ev.Kind == wire.KindJoin || ev.Kind == wire.KindLeave {
+			rm.relay.roster.Entry(rm.name, epoch, ev)
 		}
 	}
 	if step.Fill {
@@ -383,6 +387,7 @@ func (rm *Room) rejoin(ctx context.Context, known store.Known) bool {
 		})
 	}
 	rm.recent, rm.bytes = nil, 0
+	rm.relay.roster.Renewed(rm.name)
 	rm.expelLater(rm.apply(rm.track.Start(epoch, start)))
 	return true
 }

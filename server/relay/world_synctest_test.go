@@ -3,6 +3,7 @@ package relay
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"slices"
@@ -62,6 +63,8 @@ type node struct {
 	mu    sync.Mutex
 	spoil func(store.Message) []store.Message // guarded by mu: what comes through; nil: all
 	heads []uint64                            // guarded by mu: heads said again
+
+	kept kept
 }
 
 // node makes a node that runs.
@@ -100,7 +103,7 @@ func (w *world) idle() (n *node, run func()) {
 		return nil
 	}, slog.New(slog.DiscardHandler))
 	sub := st.NewSubscriber(store.Ref{Node: "n", Boot: store.NewEpoch()}, n)
-	n.Listen(sub)
+	n.Listen(sub, &n.kept)
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
 	running.Go(func() { _ = st.Run(ctx) })
@@ -132,6 +135,25 @@ func (n *node) Inbox(string, store.Inbox) {}
 
 func (n *node) Told(store.Word) {}
 func (n *node) Reset()          { n.Suspect() }
+
+// kept is what a keeper of rosters was told, in order.
+type kept struct {
+	mu   sync.Mutex
+	said []string // guarded by mu
+}
+
+func (k *kept) add(format string, args ...any) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.said = append(k.said, fmt.Sprintf(format, args...))
+}
+
+func (k *kept) Entry(room, _ string, ev *wire.RoomEvent) {
+	k.add("%d %s %s", ev.Seq, ev.Kind, ev.From.User)
+}
+func (k *kept) Renewed(string)            { k.add("renewed") }
+func (k *kept) Presence(p store.Presence) { k.add("%s is %d", p.User, p.Value) }
+func (k *kept) Suspect()                  { k.add("suspect") }
 
 // on spoils the way; nil makes it good again.
 func (n *node) on(spoil func(store.Message) []store.Message) {

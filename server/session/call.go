@@ -25,6 +25,7 @@ var methods = map[string]method{
 	"room.leave":    (*Session).leave,
 	"room.history":  (*Session).history,
 	"room.info":     (*Session).info,
+	"presence.set":  (*Session).setPresence,
 
 	"handover.done":    (*Session).handoverDone,
 	"redirect.refuse":  (*Session).refuse,
@@ -152,6 +153,7 @@ func (s *Session) bye(ctx context.Context, _ jsontext.Value) Reply {
 	s.mu.Lock()
 	s.over = true
 	s.mu.Unlock()
+	s.view.Close() // its own end is no news to it
 	err := s.door.Store.End(ctx, s.id, store.IfOwn(s.door.Config.Node, s.Gen()), wire.LeftByChoice)
 	if errors.Is(err, store.ErrUnavailable) {
 		s.door.Leaving.End(s.id, s.Gen(), wire.LeftByChoice)

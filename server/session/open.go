@@ -12,8 +12,8 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 	"github.com/rs/xid"
 
-	"godwit/rules/presence"
 	"godwit/server/auth"
+	"godwit/server/presence"
 	"godwit/store"
 	"godwit/wire"
 )
@@ -100,6 +100,19 @@ func (d *Door) hello(ctx context.Context, sock Socket, params jsontext.Value) (*
 	if d.Fenced() {
 		return nil, Reply{Err: wire.ErrUnavailable()}
 	}
+	view := d.Board.Attach(claims.User, sock)
+	s, reply := d.begin(ctx, sock, view, &p, claims)
+	if s == nil {
+		view.Close()
+	}
+	return s, reply
+}
+
+// begin makes a new session, once its user's inbox is heard.
+func (d *Door) begin(ctx context.Context, sock Socket, view *presence.View, p *wire.Hello, claims auth.Claims) (*Session, Reply) {
+	if err := hear(ctx, hearWithin, view.Heard()); err != nil {
+		return nil, d.closed("hello", err)
+	}
 	sid, secret := xid.New().String(), rand.Text()
 	client, handle, err := d.Store.Identify(ctx, sid, claims.User)
 	if err != nil {
@@ -116,12 +129,17 @@ func (d *Door) hello(ctx context.Context, sock Socket, params jsontext.Value) (*
 	if err := d.Store.Create(ctx, rec, nil); err != nil {
 		return nil, d.closed("hello", err)
 	}
-	s := d.attach(sock, rec)
+	s := d.attach(sock, rec, view)
+	self, err := s.takeDevice(ctx, nil, nil)
+	if err != nil {
+		d.Leaving.End(sid, rec.Gen, wire.LeftLost) // nobody knows its secret
+		return nil, d.closed("hello", err)
+	}
 	d.Hub.Put(sid, s)
 	d.Log.Debug("session opened", "session", sid, "client", client)
 	out := s.object(false)
 	out.Secret = secret
-	return s, Reply{Result: out}
+	return s, Reply{Result: out, After: s.regard(ctx, self, out)}
 }
 
 // closed is the reply to a first request that the store failed.
@@ -141,7 +159,7 @@ func capsOf(caps []string) string {
 	return ""
 }
 
-// object is the session object without its rooms.
+// object is the session object without its rooms and who is present.
 func (s *Session) object(resumed bool) *wire.Session {
 	c := s.door.Config
 	rec, _ := s.Record()
@@ -153,7 +171,7 @@ func (s *Session) object(resumed bool) *wire.Session {
 			PingMS: c.Ping.Milliseconds(), CallBeatMS: c.CallBeat.Milliseconds(),
 			CallTimeoutMS: c.CallTimeout.Milliseconds(), GraceMS: c.Grace.Milliseconds(),
 		},
-		Rooms: []wire.SessionRoom{}, Presence: []wire.UserPresence{}, Self: rec.Presence & 0x7f,
+		Rooms: []wire.SessionRoom{}, Presence: []wire.UserPresence{},
 	}
 }
 
@@ -199,11 +217,11 @@ type taking struct {
 // take takes a session over. The node hears the rooms before the session is its
 // own: whatever fails up to the claim has changed nothing.
 func (d *Door) take(ctx context.Context, sock Socket, rec store.Session, rooms []string, t taking) (*Session, Reply) {
-	s := d.attach(sock, rec)
+	s := d.attach(sock, rec, d.Board.Attach(rec.User, sock))
 	for _, room := range rooms {
 		s.places[room] = s.newPlace(room)
 	}
-	out, catchUp, err := s.takeOver(ctx, t)
+	out, after, err := s.takeOver(ctx, t)
 	if err != nil {
 		s.mu.Lock()
 		s.over = true
@@ -211,7 +229,7 @@ func (d *Door) take(ctx context.Context, sock Socket, rec store.Session, rooms [
 		s.Dropped(ctx)
 		return nil, t.failed(err)
 	}
-	return s, Reply{Result: out, After: func() { s.follow(catchUp) }}
+	return s, Reply{Result: out, After: after}
 }
 
 // unresumed is the reply to a resume that failed.
@@ -231,12 +249,13 @@ func (d *Door) unresumed(sid string, rec store.Session, err error) Reply {
 }
 
 // takeOver claims the session for this attachment, makes its gen known to its
-// rooms, and finds where each of them goes on.
-func (s *Session) takeOver(ctx context.Context, t taking) (*wire.Session, []*place, error) {
+// device and rooms, and finds where each of them goes on. It returns the answer
+// and what follows it.
+func (s *Session) takeOver(ctx context.Context, t taking) (*wire.Session, func(), error) {
 	d := s.door
-	heard := make([]*place, 0, len(s.places))
+	heard := []<-chan struct{}{s.view.Heard()}
 	for _, at := range s.places {
-		heard = append(heard, at)
+		heard = append(heard, at.room.Ready())
 	}
 	if err := hear(ctx, resumeWithin, heard...); err != nil {
 		return nil, nil, err
@@ -249,12 +268,6 @@ func (s *Session) takeOver(ctx context.Context, t taking) (*wire.Session, []*pla
 	s.gen, s.record = claimed.Gen, claimed.Session
 	s.expires, s.globs = claimed.Expires, claimed.Globs
 	s.mu.Unlock()
-	if t.presence != nil {
-		if err := s.setPresence(ctx, *t.presence); err != nil {
-			d.Leaving.Detach(s.id, claimed.Gen)
-			return nil, nil, err
-		}
-	}
 	old, replaced, newest := d.Hub.Advance(s.id, s, func(old *Session) bool { return old.Gen() < claimed.Gen })
 	if !newest {
 		return nil, nil, store.ErrMoved // a later resume of the session came here first
@@ -276,13 +289,24 @@ func (s *Session) takeOver(ctx context.Context, t taking) (*wire.Session, []*pla
 		}
 	}
 	out := s.object(true)
-	catchUp, err := s.regain(ctx, claimed.Rooms, t.positions, out)
+	var catchUp []*place
+	self, err := s.takeDevice(ctx, t.presence, claimed.Rooms)
+	if err == nil {
+		catchUp, err = s.regain(ctx, claimed.Rooms, t.positions, out)
+	}
 	if err != nil {
 		d.Leaving.Detach(s.id, claimed.Gen)
 		return nil, nil, err
 	}
+	for _, at := range catchUp {
+		s.look(at)
+	}
+	open := s.regard(ctx, self, out)
 	d.Log.Debug("session resumed", "session", s.id, "gen", claimed.Gen, "rooms", len(out.Rooms))
-	return out, catchUp, nil
+	return out, func() {
+		open()
+		s.follow(catchUp)
+	}, nil
 }
 
 // regain attaches the session to its rooms and adds them to the session
@@ -295,7 +319,7 @@ func (s *Session) regain(ctx context.Context, rooms []string, positions map[stri
 			s.mu.Lock()
 			s.places[room] = at
 			s.mu.Unlock()
-			if err := hear(ctx, resumeWithin, at); err != nil {
+			if err := hear(ctx, resumeWithin, at.room.Ready()); err != nil {
 				return nil, err
 			}
 		}
@@ -360,15 +384,4 @@ func (s *Session) strays(rooms []string) map[string]bool {
 		}
 	}
 	return out
-}
-
-// setPresence sets the device.
-func (s *Session) setPresence(ctx context.Context, b uint8) error {
-	_, _, err := s.door.Store.SetPresence(ctx, s.member(), presence.Parse(b))
-	if err == nil {
-		s.mu.Lock()
-		s.record.Presence = b
-		s.mu.Unlock()
-	}
-	return err
 }

@@ -72,6 +72,7 @@ func (s *Session) resumeFrom(ctx context.Context, rooms []string, views []store.
 func (s *Session) follow(places []*place) {
 	var behind []*place
 	for _, at := range places {
+		s.look(at)
 		s.mu.Lock()
 		epoch, pos := at.epoch, at.pos
 		s.mu.Unlock()

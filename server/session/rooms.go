@@ -105,7 +105,7 @@ func joined(room string, r store.Room, recovered bool) wire.Joined {
 // comes last before the join, for a room cannot tell that a client which is not
 // in it has moved.
 func (s *Session) enter(ctx context.Context, at *place, room string) (store.Room, error) {
-	if err := hear(ctx, hearWithin, at); err != nil {
+	if err := hear(ctx, hearWithin, at.room.Ready()); err != nil {
 		return store.Room{}, err
 	}
 	if err := s.door.Store.Enter(ctx, s.member(), room, s.door.Config.Rooms); err != nil {
@@ -126,13 +126,13 @@ func (s *Session) enter(ctx context.Context, at *place, room string) (store.Room
 	return r, err
 }
 
-// hear waits until the node hears every place's room.
-func hear(ctx context.Context, within time.Duration, places ...*place) error {
+// hear waits until the node hears every channel that says ready.
+func hear(ctx context.Context, within time.Duration, all ...<-chan struct{}) error {
 	t := time.NewTimer(within)
 	defer t.Stop()
-	for _, p := range places {
+	for _, ready := range all {
 		select {
-		case <-p.room.Ready():
+		case <-ready:
 		case <-t.C:
 			return errUnheard
 		case <-ctx.Done():
@@ -142,7 +142,7 @@ func hear(ctx context.Context, within time.Duration, places ...*place) error {
 	return nil
 }
 
-var errUnheard = errors.Join(store.ErrUnavailable, errors.New("the room's channel is not heard"))
+var errUnheard = errors.Join(store.ErrUnavailable, errors.New("a channel is not heard"))
 
 // joinAgain answers a member that joins again. What its socket has had, it has
 // had: the answer's position is the one up to which this socket has everything

@@ -9,9 +9,11 @@ import (
 
 	"godwit/rules/address"
 	"godwit/rules/limit"
+	rule "godwit/rules/presence"
 	"godwit/rules/redirect"
 	"godwit/server/auth"
 	"godwit/server/hub"
+	"godwit/server/presence"
 	"godwit/server/relay"
 	"godwit/store"
 	"godwit/wire"
@@ -52,6 +54,7 @@ type Door struct {
 	Store    *store.Store
 	Relay    *relay.Relay
 	Hub      *hub.Registry[*Session]
+	Board    *presence.Board
 	Verifier *auth.Verifier
 	Leaving  Leaving
 	Moves    Moves
@@ -66,6 +69,7 @@ type Session struct {
 	sock Socket
 	id   string
 	who  store.Member // Gen is in gen
+	view *presence.View
 	ctx  context.Context
 	stop context.CancelCauseFunc
 	work sync.WaitGroup // replay, and sends under way
@@ -78,7 +82,8 @@ type Session struct {
 
 	mu      sync.Mutex
 	gen     uint64            // guarded by mu
-	record  store.Session     // guarded by mu: what a wiped store is told again
+	record  store.Session     // guarded by mu: what a wiped store is told again,
+	device  rule.Device       // guarded by mu: and this
 	expires time.Time         // guarded by mu
 	globs   []string          // guarded by mu; nil: all rooms
 	places  map[string]*place // guarded by mu
@@ -100,6 +105,7 @@ type place struct {
 	replaying sync.Mutex
 
 	// Guarded by Session.mu from when the place is in places.
+	seen   bool   // the view is in the room
 	live   bool   // the seat is taken; until then replay stands at pos
 	epoch  string // of the position
 	pos    uint64
@@ -119,10 +125,10 @@ func (p *place) stand(r store.Room, after uint64) {
 // flightMax is how many sends of one room may be under way for a session.
 const flightMax = 64
 
-func (d *Door) attach(sock Socket, rec store.Session) *Session {
+func (d *Door) attach(sock Socket, rec store.Session, view *presence.View) *Session {
 	ctx, stop := context.WithCancelCause(context.Background())
 	return &Session{
-		door: d, sock: sock, id: rec.ID, who: rec.Member(), ctx: ctx, stop: stop,
+		door: d, sock: sock, id: rec.ID, who: rec.Member(), view: view, ctx: ctx, stop: stop,
 		bucket: limit.New(d.Config.Rate, d.Config.Burst, time.Now()),
 		flight: make(chan struct{}, flightMax),
 		gen:    rec.Gen, record: rec, expires: rec.Expires, globs: rec.Globs,
@@ -228,6 +234,9 @@ func (s *Session) Moved(ctx context.Context, gen uint64) error {
 	}
 	s.mu.Unlock()
 	_, errs, err := s.door.Store.AttachAll(ctx, rooms, s.member(), known)
+	if err == nil {
+		err = s.Present(ctx)
+	}
 	if err != nil {
 		return err
 	}
@@ -253,6 +262,7 @@ func (s *Session) Dropped(context.Context) {
 	s.over = true
 	s.mu.Unlock()
 	s.work.Wait()
+	s.view.Close()
 	for _, p := range places {
 		s.release(p)
 	}
@@ -268,6 +278,9 @@ var errDropped = errors.New("the socket is gone")
 // follows on the socket.
 func (s *Session) release(p *place) {
 	p.gone()
+	if p.seen {
+		s.view.Leave(p.room.Name())
+	}
 	p.replaying.Lock() // after the event that is being handed over, if any
 	p.room.Stand(p.seat)
 	p.replaying.Unlock()

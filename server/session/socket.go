@@ -15,6 +15,9 @@ type Socket interface {
 	// Deliver queues one live room event. It counts against the outbox: a
 	// socket that has more waiting than its limit is closed 4200.
 	Deliver(ev *wire.RoomEvent)
+	// Presence queues how present a user is. With live, a change that nobody here
+	// asked for, it counts against the outbox as Deliver does.
+	Presence(p *wire.Presence, live bool)
 	// Notify queues any other notification; it does not count against the outbox.
 	Notify(method string, params any)
 	// Replay queues one event read from the log; it does not count against the

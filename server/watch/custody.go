@@ -32,7 +32,7 @@ type Custody struct {
 	Ref   store.Ref
 	Hub   *hub.Registry[*session.Session]
 	Log   *slog.Logger
-	// Renew writes the node's record; Suspect has every room compared.
+	// Renew writes the node's record; Suspect has every room and user compared.
 	Renew   func(context.Context) error
 	Suspect func()
 
@@ -238,7 +238,10 @@ func (c *Custody) Whole(ctx context.Context) error {
 				c.Look(s)
 				return nil
 			}
-			return err
+			if err != nil {
+				return err
+			}
+			return s.Present(ctx)
 		})
 	}
 	if err := group.Wait(); err != nil {

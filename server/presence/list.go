@@ -1,0 +1,120 @@
+package presence
+
+import (
+	"context"
+
+	"godwit/store"
+	"godwit/wire"
+)
+
+// readLists reads the contacts of users who are attached here.
+func (b *Board) readLists(ctx context.Context, users []*user) error {
+	got, err := b.store.Contacts(ctx, names(users))
+	if err != nil {
+		return err
+	}
+	for i, u := range users {
+		if err := b.relist(ctx, u, got[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// relist takes the contacts that a user has now. Only the loader does.
+func (b *Board) relist(ctx context.Context, u *user, names []string) error {
+	b.mu.Lock()
+	added, removed, first := b.differs(u, names)
+	b.mu.Unlock()
+	var fresh map[string]store.Presence
+	if changed := append(added, removed...); !first && len(changed) > 0 {
+		// What is told of them must be newer than what was told before.
+		got, err := b.store.Grow(ctx, changed)
+		if err != nil {
+			return err
+		}
+		fresh = make(map[string]store.Presence, len(got))
+		for _, p := range got {
+			fresh[p.User] = p
+		}
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if len(u.views) == 0 {
+		return nil // gone meanwhile
+	}
+	if u.list == nil { // for the first time, or gone and back meanwhile
+		u.list = make(map[*user]struct{}, len(names))
+		added, removed = names, nil
+	}
+	for _, name := range removed {
+		b.unlist(u, b.users[name], fresh[name])
+	}
+	for _, name := range added {
+		c := b.user(name)
+		if p, ok := fresh[name]; ok {
+			b.learn(c, p)
+		}
+		if _, there := u.list[c]; there || c == u {
+			continue
+		}
+		found := blind(u.views, c)
+		u.list[c] = struct{}{}
+		put(&c.fans, u)
+		for _, v := range found {
+			b.show(v, c)
+		}
+	}
+	select {
+	case <-u.listed:
+	default:
+		close(u.listed)
+	}
+	return nil
+}
+
+// differs is what a list of contacts adds to the one that is known and takes
+// from it; first says that none is. Called with mu held.
+func (b *Board) differs(u *user, names []string) (added, removed []string, first bool) {
+	if u.list == nil {
+		return nil, nil, true
+	}
+	now := make(map[string]bool, len(names))
+	for _, name := range names {
+		now[name] = true
+		if c := b.users[name]; name != u.name {
+			if _, there := u.list[c]; c == nil || !there {
+				added = append(added, name)
+			}
+		}
+	}
+	for c := range u.list {
+		if !now[c.name] {
+			removed = append(removed, c.name)
+		}
+	}
+	return added, removed, false
+}
+
+// unlist takes a contact off a user's: whoever sees it by nothing else is told
+// that it is offline. Called with mu held.
+func (b *Board) unlist(u, c *user, fresh store.Presence) {
+	if c == nil {
+		return
+	}
+	if _, there := u.list[c]; !there {
+		return
+	}
+	told := c.known && c.value != 0
+	delete(u.list, c)
+	delete(c.fans, u)
+	b.learn(c, fresh) // the others, of what it is now
+	if told {
+		// Below its pv: who comes to see it again, by a room, is told that.
+		p := &wire.Presence{User: c.name, PV: c.pv - 1}
+		for _, v := range blind(u.views, c) {
+			v.tell(p, false)
+		}
+	}
+	b.forget(c)
+}

@@ -1,0 +1,247 @@
+package presence
+
+import (
+	"cmp"
+	"context"
+	"slices"
+
+	"godwit/store"
+	"godwit/wire"
+)
+
+// View is what one attached session sees. It is held until Open: what it is to
+// be told waits.
+//
+//	Attach --Heard--> Load --> Snapshot --> Open --> Close
+type View struct {
+	board *Board
+	out   Out
+	user  *user
+
+	// Guarded by Board.mu.
+	rooms   map[*room]struct{}
+	held    bool
+	waiting map[string]*wire.Presence // while held: the last of each user, "" for its own
+	closed  bool
+	round   uint64
+}
+
+// Attach makes a view for a session of a user.
+func (b *Board) Attach(name string, out Out) *View {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	u := b.user(name)
+	v := &View{board: b, out: out, user: u, rooms: make(map[*room]struct{}), held: true}
+	if len(u.views) == 0 {
+		u.heard = b.sub.FollowUser(name)
+		u.listed, u.stale = make(chan struct{}), true
+	}
+	put(&u.views, v)
+	return v
+}
+
+// Heard is closed when the node hears the user's inbox.
+func (v *View) Heard() <-chan struct{} {
+	v.board.mu.Lock()
+	defer v.board.mu.Unlock()
+	return v.user.heard
+}
+
+// Load has the user's contacts read, if they are not known; self is the user's
+// own value. Call it once the inbox is heard.
+func (v *View) Load(self store.Presence) {
+	b := v.board
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if v.closed {
+		return
+	}
+	b.learn(v.user, self)
+	if v.user.stale {
+		v.user.stale = false
+		b.wantList(v.user)
+	}
+}
+
+// Snapshot is all who are not offline, by name, of those whom the view sees. It
+// waits until that is known, or ctx ends: then the rest is told once it is. What
+// changes from now on waits for Open.
+func (v *View) Snapshot(ctx context.Context) []wire.UserPresence {
+	v.settle(ctx)
+	b := v.board
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	v.waiting = nil
+	var out []wire.UserPresence
+	v.each(func(u *user) {
+		if u.known && u.value != 0 {
+			out = append(out, wire.UserPresence{User: u.name, Presence: u.value, PV: u.pv})
+		}
+	})
+	slices.SortFunc(out, func(a, b wire.UserPresence) int { return cmp.Compare(a.User, b.User) })
+	return out
+}
+
+// settle waits until all that the view sees is known, or ctx ends.
+func (v *View) settle(ctx context.Context) {
+	b := v.board
+	b.mu.Lock()
+	waits := []<-chan struct{}{v.user.listed}
+	for r := range v.rooms {
+		waits = append(waits, r.ready)
+	}
+	b.mu.Unlock()
+	if !await(ctx, waits) {
+		return
+	}
+	waits = waits[:0]
+	b.mu.Lock()
+	v.each(func(u *user) {
+		if u.known {
+			return
+		}
+		if u.ready == nil {
+			u.ready = make(chan struct{})
+		}
+		waits = append(waits, u.ready)
+	})
+	b.mu.Unlock()
+	await(ctx, waits)
+}
+
+func await(ctx context.Context, all []<-chan struct{}) bool {
+	for _, ch := range all {
+		select {
+		case <-ch:
+		case <-ctx.Done():
+			return false
+		}
+	}
+	return true
+}
+
+// each calls f with each user whom the view sees, but its own. Called with mu held.
+func (v *View) each(f func(u *user)) {
+	b := v.board
+	b.round++
+	v.user.round = b.round
+	once := func(u *user) {
+		if u.round != b.round {
+			u.round = b.round
+			f(u)
+		}
+	}
+	for u := range v.user.list {
+		once(u)
+	}
+	for r := range v.rooms {
+		for u := range r.users {
+			once(u)
+		}
+	}
+}
+
+// Open lets through what has waited, and what comes.
+func (v *View) Open() {
+	b := v.board
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	waiting := v.waiting
+	v.held, v.waiting = false, nil
+	for _, p := range waiting {
+		v.tell(p, false)
+	}
+}
+
+// tell tells the view of a presence. Called with mu held.
+func (v *View) tell(p *wire.Presence, live bool) {
+	if v.held {
+		if v.waiting == nil {
+			v.waiting = make(map[string]*wire.Presence)
+		}
+		v.waiting[p.User] = p
+		return
+	}
+	v.board.Stats.Told.Add(1)
+	v.out.Presence(p, live)
+}
+
+// Enter says that the session is in a room from now on: it sees who is there.
+func (v *View) Enter(name string) {
+	b := v.board
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if v.closed {
+		return
+	}
+	r := b.rooms[name]
+	if r == nil {
+		r = &room{name: name, users: make(map[*user]int), ready: make(chan struct{})}
+		b.rooms[name] = r
+		b.wantRoster(r)
+	}
+	var found []*user
+	for u := range r.users {
+		if !v.sees(u) {
+			found = append(found, u)
+		}
+	}
+	v.rooms[r] = struct{}{}
+	put(&r.views, v)
+	for _, u := range found {
+		b.show(v, u)
+	}
+}
+
+// Leave says that the session is in a room no longer. Whom it saw by it alone it
+// sees no more, and is told nothing.
+func (v *View) Leave(name string) {
+	b := v.board
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if r := b.rooms[name]; r != nil {
+		b.leave(v, r)
+	}
+}
+
+func (b *Board) leave(v *View, r *room) {
+	delete(v.rooms, r)
+	delete(r.views, v)
+	if len(r.views) > 0 || b.rooms[r.name] != r {
+		return
+	}
+	delete(b.rooms, r.name)
+	delete(b.todo.rooms, r)
+	delete(b.todo.emptied, r)
+	for u := range r.users {
+		delete(u.rooms, r)
+		b.forget(u)
+	}
+}
+
+// Close ends the view.
+func (v *View) Close() {
+	b := v.board
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if v.closed {
+		return
+	}
+	v.closed = true
+	for r := range v.rooms {
+		b.leave(v, r)
+	}
+	u := v.user
+	delete(u.views, v)
+	if len(u.views) > 0 {
+		return
+	}
+	b.sub.DropUser(u.name)
+	delete(b.todo.lists, u)
+	for c := range u.list {
+		delete(c.fans, u)
+		b.forget(c)
+	}
+	u.list = nil
+	b.forget(u)
+}

@@ -1,0 +1,105 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/go-json-experiment/json/jsontext"
+
+	rule "godwit/rules/presence"
+	"godwit/store"
+	"godwit/wire"
+)
+
+// seeWithin is how long a login waits until it is known who is present. What is
+// not by then is told once it is.
+const seeWithin = time.Second
+
+// setPresence sets the device: by the user, or by an idle timer.
+func (s *Session) setPresence(ctx context.Context, params jsontext.Value) Reply {
+	var p wire.SetPresence
+	if err := wire.Decode(params, &p); err != nil {
+		return Reply{Err: err}
+	}
+	switch {
+	case p.Presence == nil:
+		return Reply{Err: wire.ErrParams("presence is missing")}
+	case *p.Presence > rule.Most:
+		return Reply{Err: wire.ErrParams("presence is at most %d", rule.Most)}
+	case s.door.Fenced():
+		return Reply{Err: wire.ErrUnavailable()}
+	}
+	device, _, err := s.door.Store.SetPresence(ctx, s.member(), rule.Set{Value: *p.Presence, Auto: p.Auto})
+	if err != nil {
+		return s.fail("presence.set", err)
+	}
+	s.carry(device)
+	return Reply{Result: wire.Empty{}} // what others see, and this client shows, comes as an event
+}
+
+// carry notes how the device is set.
+func (s *Session) carry(d rule.Device) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.device, s.record.Presence = d, d.Byte()
+}
+
+// takeDevice makes the session's device known at its gen, set to a presence byte
+// if the client says one. It returns what others see.
+func (s *Session) takeDevice(ctx context.Context, set *uint8, rooms []string) (store.Presence, error) {
+	s.mu.Lock()
+	a := store.Attaching{Last: rule.Parse(s.record.Presence), Rooms: rooms}
+	s.mu.Unlock()
+	if set != nil {
+		now := rule.Parse(*set)
+		a.Set = &now
+	}
+	device, self, err := s.door.Store.AttachDevice(ctx, s.member(), a)
+	if err == nil {
+		s.carry(device)
+	}
+	return self, err
+}
+
+// Present makes the session's device known to the store again: after a wipe, or
+// at a new gen.
+func (s *Session) Present(ctx context.Context) error {
+	rec, rooms := s.Record()
+	s.mu.Lock()
+	a := store.Attaching{Last: s.device.Set, At: s.device.At, Rooms: rooms}
+	s.mu.Unlock()
+	_, _, err := s.door.Store.AttachDevice(ctx, rec.Member(), a)
+	if errors.Is(err, store.ErrGone) || errors.Is(err, store.ErrMoved) {
+		return nil // the session's own affair: whoever looks at it finds out
+	}
+	return err
+}
+
+// regard adds to a session object who is present, as far as it has room, and
+// returns what is to follow the answer.
+func (s *Session) regard(ctx context.Context, self store.Presence, out *wire.Session) func() {
+	s.view.Load(self)
+	ctx, cancel := context.WithTimeout(ctx, seeWithin)
+	defer cancel()
+	all := s.view.Snapshot(ctx)
+	told := min(len(all), wire.PresenceTold)
+	out.Self = self.Value
+	out.Presence = append(out.Presence, all[:told]...)
+	return func() {
+		for _, p := range all[told:] {
+			s.sock.Presence(&wire.Presence{User: p.User, Presence: p.Presence, PV: p.PV}, false)
+		}
+		s.view.Open()
+	}
+}
+
+// look lets the session see who is in a room, unless it has left.
+func (s *Session) look(at *place) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.places[at.room.Name()] == at && !at.seen {
+		at.seen = true
+		s.view.Enter(at.room.Name())
+	}
+}
