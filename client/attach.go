@@ -200,7 +200,7 @@ func (k *conn) introduce(ctx context.Context, method string, params any, take fu
 // firstFrame is what to say first, with the token that a hello carries.
 func (c *Client) firstFrame(ctx context.Context) (method string, params any, token string, err error) {
 	c.mu.Lock()
-	secret, s := c.secret, c.session
+	secret, s, presence := c.secret, c.session, c.seen.set
 	positions := c.positionsLocked()
 	c.mu.Unlock()
 	if secret != "" {
@@ -211,7 +211,7 @@ func (c *Client) firstFrame(ctx context.Context) (method string, params any, tok
 	if err != nil {
 		return "", nil, "", fmt.Errorf("get a token: %w", err)
 	}
-	return "hello", wire.Hello{Token: token, Device: c.opts.Device, Presence: c.opts.Presence, Caps: c.opts.caps()}, token, nil
+	return "hello", wire.Hello{Token: token, Device: c.opts.Device, Presence: presence, Caps: c.opts.caps()}, token, nil
 }
 
 // caps is what the client can do beyond the least.
@@ -278,6 +278,7 @@ func (c *Client) attached(k *conn, res jsontext.Value) error {
 		c.emitLocked(Resumed{s.Node, s.Rooms}, nil, wire.Position{})
 		c.resumedLocked(s.Rooms, nil)
 	}
+	c.attachedLocked(&s)
 	c.pumpLocked()
 	return nil
 }

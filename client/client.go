@@ -38,6 +38,7 @@ type Client struct {
 	stream   stream
 	requests []*request
 	rooms    map[string]*room
+	seen     sightings
 	closing  bool
 	err      error // why the client has ended
 }
@@ -61,6 +62,7 @@ func Dial(ctx context.Context, o Options) (*Client, error) {
 		token:  make(chan time.Time, 1),
 		stream: stream{limit: o.EventBuffer, open: true},
 		rooms:  make(map[string]*room),
+		seen:   sightings{of: make(map[string]sighting), set: o.Presence},
 	}
 	c.space.L = &c.mu
 	k, err := c.login(ctx)

@@ -3,7 +3,7 @@
 //
 // It owns what a client must remember so that nothing is lost, doubled or
 // reordered: the session and its secret, each room's position (the last event
-// received), and the sends that are not answered yet. It decides when to dial
+// received), the sends that are not answered yet, and who is how present. It decides when to dial
 // again, how long to wait, and what to repeat. It does not decide what a
 // message means, and it stores nothing on disk.
 //
@@ -50,5 +50,6 @@
 // Files: conn.go and gather.go are one socket; client.go, run.go, attach.go and
 // policy.go are the session over its sockets, redirect.go and origin.go its way
 // to another node; request.go, room.go and sends.go are what is repeated until
-// it is answered; notice.go and events.go are the stream.
+// it is answered; notice.go and events.go are the stream; presence.go and idle.go
+// are who is how present.
 package client

@@ -9,7 +9,7 @@ import (
 )
 
 // Event is one thing of the stream: *wire.RoomEvent, *wire.Reset, Joined, Gap,
-// Lost or Resumed. Events of one room come in order; a room's stream begins with
+// Lost, Resumed or PresenceChanged. Events of one room come in order; a room's stream begins with
 // Joined and goes on with what follows its Seq.
 type Event any
 

@@ -138,6 +138,48 @@ func ExampleClient_RequestRedirect() {
 	// from n1 by request
 }
 
+// Who is how present is of users, not of devices: the client shows what the
+// server says, its own user included.
+func ExampleClient_SetPresence() {
+	ctx := context.Background()
+	fleet := trial.Start(trial.Options{Nodes: 2})
+	defer fleet.Close()
+	laptop := dial(ctx, "ann", fleet.Nodes[0].URL)
+	defer laptop.Close(ctx)
+	phone := dial(ctx, "ann", fleet.Nodes[1].URL)
+	defer phone.Close(ctx)
+	bob := dial(ctx, "bob", fleet.Nodes[1].URL)
+	defer bob.Close(ctx)
+	laptop.Join(ctx, "lobby")
+	bob.Join(ctx, "lobby") // bob sees ann: they share a room
+	told(ctx, bob)
+
+	laptop.SetPresence(ctx, 1) // the user wants no disturbance
+	told(ctx, bob)
+	phone.SetAutoPresence(ctx, 2) // nobody touches the phone: that changes nothing
+	laptop.SetAutoPresence(ctx, 4)
+	told(ctx, bob)
+	fmt.Println(bob.Present())
+	// Output:
+	// {ann false 3}
+	// {ann false 1}
+	// {ann false 4}
+	// map[ann:4]
+}
+
+// told prints the next change of presence.
+func told(ctx context.Context, c *client.Client) {
+	for event, err := range c.Events(ctx) {
+		if err != nil {
+			panic(err)
+		}
+		if p, ok := event.(client.PresenceChanged); ok {
+			fmt.Println(p)
+			return
+		}
+	}
+}
+
 // Send returns when the room has the message, exactly once: it is numbered,
 // and repeated over any number of sockets until it is answered.
 func ExampleClient_Send() {

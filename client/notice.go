@@ -26,6 +26,11 @@ func (c *Client) notice(k *conn, method string, params jsontext.Value) {
 		if json.Unmarshal(params, r) == nil {
 			c.roomReset(k, r)
 		}
+	case "presence":
+		var p wire.Presence
+		if json.Unmarshal(params, &p) == nil {
+			c.presence(&p)
+		}
 	case "redirect":
 		var o wire.Redirect
 		if json.Unmarshal(params, &o) == nil {
@@ -81,6 +86,7 @@ func (c *Client) roomEvent(k *conn, e *wire.RoomEvent) {
 	}
 	r.pos.Seq, r.pos.TS = e.Seq, e.TS
 	c.emitLocked(e, r, r.pos)
+	c.movedLocked(r, e)
 	if e.Kind == wire.KindLeave && (e.From.Client == c.session.Client || e.From.Client == 0) {
 		c.removeLocked(r) // kicked, or the room was closed
 		c.moving.noteLeft(e.Room, r.pos)
@@ -110,6 +116,7 @@ func (c *Client) roomReset(k *conn, e *wire.Reset) {
 		return // the socket before had told it, and what followed
 	}
 	r.pos = wire.Position{Epoch: e.Epoch, Seq: e.Seq}
+	r.people(e.Members)
 	c.emitLocked(e, r, r.pos)
 }
 

@@ -23,7 +23,8 @@ type Options struct {
 	Token func(ctx context.Context) (string, error)
 	// Device is the label that other members see, at most 64 bytes.
 	Device string
-	// Presence is the presence byte of hello; nil leaves it to the server.
+	// Presence is the presence byte of hello, bit 7 for a timer's, until the
+	// application sets another; nil leaves it to the server: 3 as by a timer.
 	Presence *uint8
 
 	// Dial opens the network connection; nil is a net.Dialer.

@@ -21,6 +21,10 @@ type room struct {
 	pos     wire.Position // the last event received, or where the stream began
 	read    wire.Position // the same, as far as the application has read
 	line    line          // what is to be sent
+
+	// Who is in it, of those that we were told of.
+	clients map[uint32]string // user
+	users   map[string]int    // devices
 }
 
 func newRoom(name string) *room {
@@ -86,6 +90,7 @@ func (c *Client) joinedLocked(name string, j *wire.Joined, asked *wire.Position)
 		head = *asked // the replay begins there
 	}
 	c.enterLocked(name, head, j.Recovered, j.CSeq)
+	c.rooms[name].people(j.Members)
 }
 
 // enterLocked begins a membership: a stream of events and a count of sends.
@@ -96,6 +101,7 @@ func (c *Client) enterLocked(name string, from wire.Position, recovered bool, cs
 		c.rooms[name] = r
 	}
 	r.member = true
+	r.people(nil)
 	r.pos, r.read = from, from
 	c.followLocked(name)
 	r.line.restart(cseq + 1)
@@ -186,6 +192,7 @@ func (c *Client) Info(ctx context.Context, name string) (wire.RoomInfo, error) {
 func (c *Client) removeLocked(r *room) {
 	delete(c.rooms, r.name)
 	r.member, r.gone = false, true
+	c.unsharedLocked(r)
 	r.line.failWaiting(notMember(r.name))
 }
 

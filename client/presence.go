@@ -1,0 +1,235 @@
+package client
+
+import (
+	"context"
+	"fmt"
+
+	"godwit/wire"
+)
+
+// PresenceChanged says how present somebody is from now on: another user, or
+// with Self the session's own, of all its devices. 0 is offline or invisible.
+// What the first login tells is in Present and Self at once, with no event. Nor
+// is there one for users who are forgotten because the last room shared with
+// them was left, by them or by us.
+type PresenceChanged struct {
+	User     string
+	Self     bool
+	Presence uint8
+}
+
+// sightings is what the client knows of presence. Guarded by Client.mu.
+type sightings struct {
+	of   map[string]sighting
+	self sighting
+	set  *uint8 // the presence byte that the application set last; nil: none
+	// begun: the first login has told all, and from now on changes are events.
+	begun bool
+}
+
+// sighting is what was told of a user last.
+type sighting struct {
+	value uint8
+	pv    uint64
+	// contact says that we do not see the user by a room alone.
+	contact bool
+}
+
+// auto is the bit of a presence byte that an idle timer sets.
+const auto = 0x80
+
+// SetPresence sets how present this device is, as its user wants it: 0, offline
+// or invisible, to 127. It holds over idle timers and over the user's other
+// devices until one of them says otherwise. What others see, and what an
+// application shows of its own user, comes as PresenceChanged with Self: it may
+// be another device's. The client says it again by itself when it has to begin a
+// new session, and only then. It is repeated until it is answered.
+func (c *Client) SetPresence(ctx context.Context, value uint8) error {
+	return c.setPresence(ctx, value, false)
+}
+
+// SetAutoPresence is SetPresence for an idle timer: it counts only where the
+// user has said nothing on any device, and the greatest of all devices counts.
+// It takes back what the user has said on this one. See Idle.
+func (c *Client) SetAutoPresence(ctx context.Context, value uint8) error {
+	return c.setPresence(ctx, value, true)
+}
+
+func (c *Client) setPresence(ctx context.Context, value uint8, timer bool) error {
+	if value > wire.MostPresence {
+		return fmt.Errorf("set presence: %d is over %d", value, wire.MostPresence)
+	}
+	b := value
+	if timer {
+		b |= auto
+	}
+	c.mu.Lock()
+	c.seen.set = &b
+	c.mu.Unlock()
+	if err := c.do(ctx, ask("presence.set", wire.SetPresence{Presence: &value, Auto: timer}, new(wire.Empty))); err != nil {
+		return fmt.Errorf("set presence: %w", err)
+	}
+	return nil
+}
+
+// byUser says whether the last to set this device was its user.
+func (c *Client) byUser() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.seen.set != nil && *c.seen.set&auto == 0
+}
+
+// Presence is how present a user is, as far as this session sees it: 0 also for
+// one that it does not see.
+func (c *Client) Presence(user string) uint8 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.seen.of[user].value
+}
+
+// Present is everybody who is not offline, of those whom this session sees.
+func (c *Client) Present() map[string]uint8 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	out := make(map[string]uint8)
+	for user, s := range c.seen.of {
+		if s.value != 0 {
+			out[user] = s.value
+		}
+	}
+	return out
+}
+
+// Self is how present others see the session's own user.
+func (c *Client) Self() uint8 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.seen.self.value
+}
+
+// presence takes one notification. During a redirect both sockets tell: what is
+// not newer is dropped.
+func (c *Client) presence(p *wire.Presence) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if p.Self {
+		if p.PV > c.seen.self.pv {
+			c.seen.self.pv = p.PV
+			c.selfLocked(p.Presence)
+		}
+		return
+	}
+	c.sightLocked(p.User, p.Presence, p.PV)
+}
+
+func (c *Client) selfLocked(value uint8) {
+	if value != c.seen.self.value {
+		c.seen.self.value = value
+		c.changedLocked(PresenceChanged{Self: true, Presence: value})
+	}
+}
+
+func (c *Client) changedLocked(p PresenceChanged) {
+	if c.seen.begun {
+		c.emitLocked(p, nil, wire.Position{})
+	}
+}
+
+// sightLocked notes what was told of a user.
+func (c *Client) sightLocked(user string, value uint8, pv uint64) {
+	s, there := c.seen.of[user]
+	if there && pv <= s.pv {
+		return
+	}
+	changed := value != s.value
+	s.value, s.pv = value, pv
+	s.contact = s.contact || !c.sharesLocked(user)
+	c.seen.of[user] = s
+	if changed {
+		c.changedLocked(PresenceChanged{User: user, Presence: value})
+	}
+}
+
+// attachedLocked takes what a session object says of presence: it names all who
+// are not offline, or, cut, the others follow.
+func (c *Client) attachedLocked(s *wire.Session) {
+	named := make(map[string]bool, len(s.Presence))
+	for _, p := range s.Presence {
+		named[p.User] = true
+	}
+	for user, was := range c.seen.of {
+		if named[user] {
+			continue
+		}
+		delete(c.seen.of, user)
+		if was.value != 0 {
+			c.changedLocked(PresenceChanged{User: user})
+		}
+	}
+	for _, p := range s.Presence {
+		c.sightLocked(p.User, p.Presence, p.PV)
+	}
+	c.selfLocked(s.Self)
+	c.seen.begun = true
+}
+
+// sharesLocked says whether a user is in a room with us, as far as we know.
+func (c *Client) sharesLocked(user string) bool {
+	for _, r := range c.rooms {
+		if r.member && r.users[user] > 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// unseeLocked forgets users whom we saw by a room alone that is shared no more.
+func (c *Client) unseeLocked(user string) {
+	if s, there := c.seen.of[user]; there && !s.contact && !c.sharesLocked(user) {
+		delete(c.seen.of, user)
+	}
+}
+
+// people says who is in a room, as an answer tells.
+func (r *room) people(members []wire.Member) {
+	r.clients, r.users = make(map[uint32]string, len(members)), make(map[string]int, len(members))
+	for _, m := range members {
+		r.enters(m)
+	}
+}
+
+func (r *room) enters(m wire.Member) {
+	if _, there := r.clients[m.Client]; !there {
+		r.clients[m.Client] = m.User
+		r.users[m.User]++
+	}
+}
+
+func (r *room) leaves(client uint32) {
+	user, there := r.clients[client]
+	if !there {
+		return
+	}
+	delete(r.clients, client)
+	if r.users[user]--; r.users[user] == 0 {
+		delete(r.users, user)
+	}
+}
+
+// movedLocked notes who enters or leaves a room, by an event of it.
+func (c *Client) movedLocked(r *room, e *wire.RoomEvent) {
+	switch e.Kind {
+	case wire.KindJoin:
+		r.enters(e.From)
+	case wire.KindLeave:
+		r.leaves(e.From.Client)
+		c.unseeLocked(e.From.User)
+	}
+}
+
+// unsharedLocked forgets whom we saw by a room alone that we are no longer in.
+func (c *Client) unsharedLocked(r *room) {
+	for user := range r.users {
+		c.unseeLocked(user)
+	}
+}
