@@ -50,6 +50,9 @@ func TestChaos_ARolloutThatNobodyNotices(t *testing.T) {
 					c.hear(20)
 				}
 				moved, dropped := c.moved.Load(), c.dropped.Load()
+				if stirs := c.stirs(); len(stirs) > 0 {
+					t.Errorf("nobody's presence has changed, and %q", stirs)
+				}
 				if r := c.settle(catchUp); dropped != 0 || r.Excused != 0 || moved < int64(len(c.people)) {
 					t.Errorf("%d sessions moved, %d sockets lost, %d breaks told; want all to be moved, and nothing else", moved, dropped, r.Excused)
 				}
@@ -131,5 +134,8 @@ func chaos(t *testing.T, rng *rand.Rand, wipes bool) {
 	r := c.settle(catchUp)
 	if !wipes && r.Excused != 0 {
 		t.Errorf("%d times a client was told of a gap, a reset or a lost session; nothing here excuses that", r.Excused)
+	}
+	if stirs := c.stirs(); !wipes && len(stirs) > 0 {
+		t.Errorf("nobody's presence has changed, and %q", stirs)
 	}
 }

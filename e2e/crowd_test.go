@@ -44,6 +44,7 @@ type crowd struct {
 	lost     atomic.Int64 // sessions
 	dropped  atomic.Int64 // sockets
 	moved    atomic.Int64 // sessions, from node to node
+	settled  atomic.Bool  // everybody has seen everybody: no presence changes from here on
 }
 
 // size of a crowd.
@@ -70,6 +71,8 @@ type talker struct {
 	at      map[string]wire.Position // how far it has seen, by room
 	me      uint32
 	refused []error
+	here    map[string]uint8 // how present others are, as it was told
+	stirs   []string         // what it was told of presence when nothing had changed
 }
 
 // gather lets a crowd log in, join, and begin to talk.
@@ -100,6 +103,7 @@ func gather(t *testing.T, at stage, s size, rng *rand.Rand) *crowd {
 		p := &talker{
 			who: fmt.Sprintf("p%02d", i), user: fmt.Sprintf("user %02d", i/2*2), // two devices each
 			ledger: ledger.New(fmt.Sprintf("p%02d", i)), at: map[string]wire.Position{},
+			here: map[string]uint8{},
 		}
 		for j := range s.roomsEach { // spread, so that no room is empty
 			p.home = append(p.home, c.rooms[(i+j*(1+i%3))%s.rooms])
@@ -154,6 +158,10 @@ func gather(t *testing.T, at stage, s size, rng *rand.Rand) *crowd {
 			return nil
 		})
 	}
+	for _, p := range c.people {
+		fleet.Eventually(t, fleet.Patience, p.who+" has seen who is there", func() error { return c.unseen(p) })
+	}
+	c.settled.Store(true)
 	for i, p := range c.people {
 		for _, room := range p.home {
 			own := rand.New(rand.NewPCG(rng.Uint64(), uint64(i)))
@@ -161,6 +169,28 @@ func gather(t *testing.T, at stage, s size, rng *rand.Rand) *crowd {
 		}
 	}
 	return c
+}
+
+// unseen says whom a person was not told of.
+func (c *crowd) unseen(p *talker) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, other := range c.people {
+		if other.user != p.user && slices.ContainsFunc(other.home, func(room string) bool { return slices.Contains(p.home, room) }) && p.here[other.user] != 3 {
+			return fmt.Errorf("%s is %d to it, want 3", other.user, p.here[other.user])
+		}
+	}
+	return nil
+}
+
+// stirs are all the changes of presence that were told when there was none.
+func (c *crowd) stirs() (out []string) {
+	for _, p := range c.people {
+		p.mu.Lock()
+		out = append(out, p.stirs...)
+		p.mu.Unlock()
+	}
+	return out
 }
 
 // listen writes down what a client is told.
@@ -179,6 +209,11 @@ func (c *crowd) listen(ctx context.Context, p *talker) {
 			p.ledger.Saw(e)
 			if at := p.at[e.Room]; e.Seq > at.Seq {
 				p.at[e.Room] = wire.Position{Epoch: at.Epoch, Seq: e.Seq}
+			}
+		case client.PresenceChanged:
+			p.here[e.User] = e.Presence
+			if c.settled.Load() {
+				p.stirs = append(p.stirs, fmt.Sprintf("%s was told at %s: %+v", p.who, time.Now().Format("05.000"), e))
 			}
 		case client.Joined:
 			p.identify()

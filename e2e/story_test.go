@@ -71,6 +71,9 @@ func (s *story) whole(within time.Duration) ledger.Report {
 	if r.Excused != 0 {
 		s.t.Errorf("%d times a client was told of a gap, a reset or a lost session; this fault excuses none", r.Excused)
 	}
+	if stirs := s.crowd.stirs(); len(stirs) > 0 {
+		s.t.Errorf("nobody's presence has changed, and %q", stirs)
+	}
 	return r
 }
 

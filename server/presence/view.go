@@ -64,26 +64,25 @@ func (v *View) Load(self store.Presence) {
 }
 
 // Snapshot is all who are not offline, by name, of those whom the view sees. It
-// waits until that is known, or ctx ends: then the rest is told once it is. What
-// changes from now on waits for Open.
-func (v *View) Snapshot(ctx context.Context) []wire.UserPresence {
-	v.settle(ctx)
+// waits until that is known, or ctx ends: then it is not whole, and the rest is
+// told once it is known. What changes from now on waits for Open.
+func (v *View) Snapshot(ctx context.Context) (all []wire.UserPresence, whole bool) {
+	whole = v.settle(ctx)
 	b := v.board
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	v.waiting = nil
-	var out []wire.UserPresence
 	v.each(func(u *user) {
 		if u.known && u.value != 0 {
-			out = append(out, wire.UserPresence{User: u.name, Presence: u.value, PV: u.pv})
+			all = append(all, wire.UserPresence{User: u.name, Presence: u.value, PV: u.pv})
 		}
 	})
-	slices.SortFunc(out, func(a, b wire.UserPresence) int { return cmp.Compare(a.User, b.User) })
-	return out
+	slices.SortFunc(all, func(a, b wire.UserPresence) int { return cmp.Compare(a.User, b.User) })
+	return all, whole
 }
 
-// settle waits until all that the view sees is known, or ctx ends.
-func (v *View) settle(ctx context.Context) {
+// settle waits until all that the view sees is known; false says that ctx ended.
+func (v *View) settle(ctx context.Context) bool {
 	b := v.board
 	b.mu.Lock()
 	waits := []<-chan struct{}{v.user.listed}
@@ -92,7 +91,7 @@ func (v *View) settle(ctx context.Context) {
 	}
 	b.mu.Unlock()
 	if !await(ctx, waits) {
-		return
+		return false
 	}
 	waits = waits[:0]
 	b.mu.Lock()
@@ -106,7 +105,7 @@ func (v *View) settle(ctx context.Context) {
 		waits = append(waits, u.ready)
 	})
 	b.mu.Unlock()
-	await(ctx, waits)
+	return await(ctx, waits)
 }
 
 func await(ctx context.Context, all []<-chan struct{}) bool {

@@ -139,7 +139,8 @@ func (d *Door) begin(ctx context.Context, sock Socket, view *presence.View, p *w
 	d.Log.Debug("session opened", "session", sid, "client", client)
 	out := s.object(false)
 	out.Secret = secret
-	return s, Reply{Result: out, After: s.regard(ctx, self, out)}
+	after, _ := s.regard(ctx, seeWithin, self, out) // a new session's object is answered as it is
+	return s, Reply{Result: out, After: after}
 }
 
 // closed is the reply to a first request that the store failed.
@@ -289,19 +290,22 @@ func (s *Session) takeOver(ctx context.Context, t taking) (*wire.Session, func()
 		}
 	}
 	out := s.object(true)
-	var catchUp []*place
 	self, err := s.takeDevice(ctx, t.presence, claimed.Rooms)
+	var catchUp []*place
 	if err == nil {
 		catchUp, err = s.regain(ctx, claimed.Rooms, t.positions, out)
+	}
+	var open func()
+	if err == nil {
+		for _, at := range catchUp {
+			s.look(at)
+		}
+		open, err = s.regard(ctx, resumeWithin, self, out)
 	}
 	if err != nil {
 		d.Leaving.Detach(s.id, claimed.Gen)
 		return nil, nil, err
 	}
-	for _, at := range catchUp {
-		s.look(at)
-	}
-	open := s.regard(ctx, self, out)
 	d.Log.Debug("session resumed", "session", s.id, "gen", claimed.Gen, "rooms", len(out.Rooms))
 	return out, func() {
 		open()

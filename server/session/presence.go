@@ -12,9 +12,14 @@ import (
 	"godwit/wire"
 )
 
-// seeWithin is how long a login waits until it is known who is present. What is
-// not by then is told once it is.
+// seeWithin is how long a login waits until it is known who is present. Of a new
+// session what is not by then is told once it is.
 const seeWithin = time.Second
+
+// errUnseen says that who is present could not be read in time. A session that
+// goes on is not resumed without: its client would take those who are left out
+// for offline.
+var errUnseen = errors.Join(store.ErrUnavailable, errors.New("who is present is not known"))
 
 // setPresence sets the device: by the user, or by an idle timer.
 func (s *Session) setPresence(ctx context.Context, params jsontext.Value) Reply {
@@ -78,11 +83,14 @@ func (s *Session) Present(ctx context.Context) error {
 
 // regard adds to a session object who is present, as far as it has room, and
 // returns what is to follow the answer.
-func (s *Session) regard(ctx context.Context, self store.Presence, out *wire.Session) func() {
+func (s *Session) regard(ctx context.Context, within time.Duration, self store.Presence, out *wire.Session) (after func(), err error) {
 	s.view.Load(self)
-	ctx, cancel := context.WithTimeout(ctx, seeWithin)
+	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
-	all := s.view.Snapshot(ctx)
+	all, whole := s.view.Snapshot(ctx)
+	if !whole && out.Resumed {
+		return nil, errUnseen
+	}
 	told := min(len(all), wire.PresenceTold)
 	out.Self = self.Value
 	out.Presence = append(out.Presence, all[:told]...)
@@ -91,7 +99,7 @@ func (s *Session) regard(ctx context.Context, self store.Presence, out *wire.Ses
 			s.sock.Presence(&wire.Presence{User: p.User, Presence: p.Presence, PV: p.PV}, false)
 		}
 		s.view.Open()
-	}
+	}, nil
 }
 
 // look lets the session see who is in a room, unless it has left.
