@@ -22,8 +22,8 @@ const (
 	deviceName = 64 // longest device label, bytes
 	// defaultPresence is 3 with the auto bit, what a hello without one means.
 	defaultPresence = 0x80 | 3
-	// resumeWithin is how long a resume waits until the node hears the rooms.
-	// Longer than a join: thousands may resume at once after a crash.
+	// resumeWithin is how long a login waits until the node hears its rooms and
+	// its inbox. Longer than a join: thousands may resume at once after a crash.
 	resumeWithin = 5 * time.Second
 )
 
@@ -110,11 +110,11 @@ func (d *Door) hello(ctx context.Context, sock Socket, params jsontext.Value) (*
 
 // begin makes a new session, once its user's inbox is heard.
 func (d *Door) begin(ctx context.Context, sock Socket, view *presence.View, p *wire.Hello, claims auth.Claims) (*Session, Reply) {
-	if err := hear(ctx, hearWithin, view.Heard()); err != nil {
-		return nil, d.closed("hello", err)
-	}
 	sid, secret := xid.New().String(), rand.Text()
-	client, handle, err := d.Store.Identify(ctx, sid, claims.User)
+	client, handle, err := d.Store.Identify(ctx, sid, claims.User) // a store that is away says so here
+	if err == nil {
+		err = hear(ctx, resumeWithin, view.Heard())
+	}
 	if err != nil {
 		return nil, d.closed("hello", err)
 	}
