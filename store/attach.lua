@@ -2,7 +2,7 @@
 -- refused. Nothing that others see changes. Safe to repeat.
 --   KEYS as in room.lua
 --   ARGV 8 client, 9 gen, 10 members told (0: none)
--- Returns {'ok', epoch, seq, cseq, joined, in_call, count, roster}
+-- Returns {'ok', epoch, seq, cseq, joined, in_call, count, roster, calls}
 --      or {'moved'} | {'not_member', epoch} | {'wiped'}
 local client, gen = ARGV[8], tonumber(ARGV[9])
 local epoch, seq = head()
@@ -16,4 +16,4 @@ if have < gen then
 end
 local flat, n = {}, 0
 if ARGV[10] ~= '0' then flat, n = roster(tonumber(ARGV[10])) end
-return {'ok', epoch, int(seq), int(cseq), joined, in_call(), n, flat}
+return {'ok', epoch, int(seq), int(cseq), joined, in_call(), n, flat, calls(client)}

@@ -9,6 +9,7 @@ local rows = redis.call('HGETALL', MEMBERS)
 if #rows == 0 then return {'empty', epoch} end
 redis.call('DEL', MEMBERS, USERS, FLOWS, CALL)
 redis.call('HSET', META, 'in_call', '0')
+redis.call('HDEL', META, 'call_due')
 local id = append(epoch, seq, ARGV[8], '')
 for _, k in ipairs({META, LOG}) do redis.call('PEXPIRE', k, ARGV[9]) end
 return {'closed', epoch, id, rows}

@@ -2,7 +2,7 @@
 --   KEYS as in room.lua, 7 tombstone
 --   ARGV 8 client, 9 gen, 10 rest of the row (#user #device sid user device), 11 user, 12 header
 --        13 members allowed, 14 members told
--- Returns {'joined'|'again', epoch, seq, cseq, joined, in_call, count, roster}
+-- Returns {'joined'|'again', epoch, seq, cseq, joined, in_call, count, roster, calls}
 --      or {'moved'} | {'gone'} | {'room_full'}
 local client, gen = ARGV[8], tonumber(ARGV[9])
 if redis.call('EXISTS', KEYS[7]) == 1 then return {'gone'} end
@@ -28,6 +28,8 @@ else
     redis.call('PERSIST', META)
     redis.call('PERSIST', LOG)
   end
+  -- A node that does not know of calls may have let go of its row alone.
+  if redis.call('ZREM', CALL, client) == 1 or n == 0 then seq = settle(epoch, seq, clock()) end
   how, joined = 'joined', int(seq + 1)
   redis.call('HSET', MEMBERS, client, int(gen) .. ' 0 ' .. joined .. ' ' .. ARGV[10])
   redis.call('HINCRBY', USERS, ARGV[11], 1)
@@ -35,4 +37,4 @@ else
   seq = seq + 1
 end
 local flat, n = roster(tonumber(ARGV[14]))
-return {how, epoch, int(seq), int(cseq), joined, in_call(), n, flat}
+return {how, epoch, int(seq), int(cseq), joined, in_call(), n, flat, calls(client)}

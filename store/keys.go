@@ -28,12 +28,12 @@ type roomKeys struct{ prefix string }
 
 func keysOfRoom(room string) roomKeys { return roomKeys{"gw:{r:" + room + "}:"} }
 
-func (k roomKeys) meta() string    { return k.prefix + "meta" }    // hash: epoch, seq, in_call
+func (k roomKeys) meta() string    { return k.prefix + "meta" }    // hash: epoch, seq, in_call, call_due
 func (k roomKeys) members() string { return k.prefix + "members" } // hash: client -> row
 func (k roomKeys) users() string   { return k.prefix + "users" }   // hash: user -> devices in the room
 func (k roomKeys) log() string     { return k.prefix + "log" }     // stream: seq-0 -> t, h, d
 func (k roomKeys) flows() string   { return k.prefix + "flows" }   // hash: client:cseq%64 -> cseq seq ts
-func (k roomKeys) call() string    { return k.prefix + "call" }    // reserved for the call's deadlines
+func (k roomKeys) call() string    { return k.prefix + "call" }    // zset: client by ms when it is out of the call
 func (k roomKeys) channel() string { return k.prefix + "ev" }      // pub/sub: what is appended
 
 // gone is the tombstone of a client whose session ended: string, 2 x grace.

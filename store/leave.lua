@@ -1,9 +1,9 @@
--- Takes a client out of a room, with one entry if it was in. Safe to repeat:
--- the second time there is no row and no entry.
+-- Takes a client out of a room and its call, with one entry if it was in. Safe
+-- to repeat: the second time there is no row and no entry.
 --   KEYS as in room.lua, 7 tombstone
 --   ARGV 8 client, 9 gen (0: whatever the row's), 10 user, 11 header
 --        12 ms that the tombstone stands (0: none), 13 ms that a room without members lives
--- Returns {'left', epoch, seq} | {'moved'} | {'not_member', epoch} | {'wiped'}
+-- Returns {'left', epoch, seq of the head} | {'moved'} | {'not_member', epoch} | {'wiped'}
 local client, gen = ARGV[8], tonumber(ARGV[9])
 if ARGV[12] ~= '0' then redis.call('SET', KEYS[7], '1', 'PX', ARGV[12]) end
 local epoch, seq = head()
@@ -19,8 +19,10 @@ if cseq > 0 then
   for i = 0, math.min(cseq, 64) - 1 do slots[#slots + 1] = client .. ':' .. int((cseq - i) % 64) end
   redis.call('HDEL', FLOWS, unpack(slots))
 end
-local id = append(epoch, seq, ARGV[11], '')
+append(epoch, seq, ARGV[11], '')
+seq = seq + 1
+if redis.call('ZREM', CALL, client) == 1 then seq = settle(epoch, seq, clock()) end
 if redis.call('HLEN', MEMBERS) == 0 then
   for _, k in ipairs({META, LOG, CALL}) do redis.call('PEXPIRE', k, ARGV[13]) end
 end
-return {'left', epoch, id}
+return {'left', epoch, int(seq)}

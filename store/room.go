@@ -36,10 +36,12 @@ type Room struct {
 	CSeq   uint64 // last client sequence accepted from this member
 	Joined uint64 // seq of this member's own join entry
 	InCall bool
+	Calls  bool // the member itself is in the call
 	// New says that Join appended an entry.
 	New     bool
 	Members []Member // at most MembersTold, in no order
 	Count   int      // of all members
+	Callers []Member // of Info: who is in the call, at most MembersTold
 }
 
 // NewEpoch is a fresh epoch's name.
@@ -221,12 +223,13 @@ func roomVerdict(a answer, known Known) error {
 	return err
 }
 
-// roomOf reads {status, epoch, seq, cseq, joined, in_call, count, roster}.
+// roomOf reads {status, epoch, seq, cseq, joined, in_call, count, roster, calls}.
 func roomOf(a answer) (Room, error) {
 	members, err := parseRoster(a.list(7))
 	return Room{
 		Epoch: a.text(1), Seq: a.uint(2), CSeq: a.uint(3), Joined: a.uint(4),
 		InCall: a.text(5) == "1", Count: int(a.uint(6)), Members: members,
+		Calls: a.text(8) == "1",
 	}, err
 }
 
@@ -262,36 +265,26 @@ func parseRow(client, row string) (Member, error) {
 	return Member{User: f[6][:u], Device: f[6][u : u+d], Client: uint32(c), Session: f[5], Gen: gen}, nil
 }
 
-// Info reads how a room stands: its head and members. May be repeated.
+// Info tells how a room stands: its head, its members, and who is in its call.
+// May be repeated.
 //
 // Errors: ErrWiped, ErrUnavailable.
 func (s *Store) Info(ctx context.Context, room string) (Room, error) {
-	ctx, cancel := context.WithTimeout(ctx, s.cfg.Timeout)
-	defer cancel()
-	k := keysOfRoom(room)
-	pipe := s.rdb.Pipeline()
-	meta := pipe.HMGet(ctx, k.meta(), "epoch", "seq", "in_call")
-	count := pipe.HLen(ctx, k.members())
-	page := pipe.HScan(ctx, k.members(), 0, "", MembersTold)
-	if _, err := pipe.Exec(ctx); err != nil {
-		return Room{}, unavailable("read room", err)
+	c := s.roomCall(infoScript, room, Known{}, MembersTold, MembersTold)
+	a, err := s.run(ctx, c.script, c.keys, c.args...)
+	if err == nil {
+		err = verdict(a)
 	}
-	flat, cursor := page.Val()
-	for cursor != 0 && len(flat) < 2*MembersTold {
-		var more []string
-		var err error
-		if more, cursor, err = s.rdb.HScan(ctx, k.members(), cursor, "", MembersTold).Result(); err != nil {
-			return Room{}, unavailable("read room", err)
-		}
-		flat = append(flat, more...)
+	if err != nil {
+		return Room{}, err
 	}
-	v := answer(meta.Val())
-	if v.text(0) == "" {
-		return Room{}, ErrWiped
+	members, err := parseRoster(a.list(5))
+	if err != nil {
+		return Room{}, err
 	}
-	members, err := parseRoster(flat)
+	callers, err := parseRoster(a.list(6))
 	return Room{
-		Epoch: v.text(0), Seq: v.uint(1), InCall: v.text(2) == "1",
-		Count: int(count.Val()), Members: members,
+		Epoch: a.text(1), Seq: a.uint(2), InCall: a.text(3) == "1",
+		Count: int(a.uint(4)), Members: members, Callers: callers,
 	}, err
 }

@@ -17,28 +17,6 @@ local function clock()
   return tonumber(t[1]) * 1000 + math.floor(tonumber(t[2]) / 1000)
 end
 
--- The room's epoch and head, or nil when there is no such room. A head below
--- what the caller saw, or another entry in its place, is a store that lost its
--- tail: the order that was told is gone, so a new epoch begins here.
-local function head()
-  local m = redis.call('HMGET', META, 'epoch', 'seq')
-  if not m[1] then return nil end
-  local epoch, seq, known = m[1], tonumber(m[2]), tonumber(ARGV[3])
-  if known > 0 and ARGV[2] == epoch then
-    local torn = seq < known
-    if not torn and ARGV[4] ~= '0' then
-      local e = redis.call('XRANGE', LOG, ARGV[3] .. '-0', ARGV[3] .. '-0')
-      torn = e[1] ~= nil and e[1][2][2] ~= ARGV[4]
-    end
-    if torn then
-      epoch = ARGV[5]
-      redis.call('HSET', META, 'epoch', epoch)
-      redis.call('PUBLISH', CHANNEL, 'h ' .. epoch .. ' ' .. int(seq))
-    end
-  end
-  return epoch, seq
-end
-
 -- Every 64th entry takes the entries before the cutoff with it, at most 1024.
 local function trim(seq, now)
   local age = tonumber(ARGV[7])
@@ -72,6 +50,86 @@ local function parse(row)
   return tonumber(gen), tonumber(cseq), joined, rest
 end
 
+local function in_call() return redis.call('HGET', META, 'in_call') or '0' end
+
+-- '1' if a client is in the call.
+local function calls(client) return redis.call('ZSCORE', CALL, client) and '1' or '0' end
+
+-- Whether clients of two users are in the call. Who is no member any more is
+-- taken out: a node that does not know of calls lets go of the row alone.
+local function two_users()
+  local first, from = nil, 0
+  while true do
+    local page = redis.call('ZRANGE', CALL, from, from + 15)
+    if #page == 0 then return false end
+    for _, client in ipairs(page) do
+      local row = redis.call('HGET', MEMBERS, client)
+      if row then
+        local n, at = string.match(row, '^%d+ %d+ %d+ (%d+) %d+ %S+ ()')
+        local user = string.sub(row, at, at + tonumber(n) - 1)
+        if first and user ~= first then return true end
+        first, from = user, from + 1
+      else
+        redis.call('ZREM', CALL, client)
+      end
+    end
+  end
+end
+
+-- Takes out of the call who is late by now, and has the flag follow, with one
+-- entry if it changes. Returns the head. rules/call says the same in Go.
+--   CALL is client -> ms of the store's clock from when on it is late
+--   META has in_call, the flag, and call_due, when the first is late
+local function settle(epoch, seq, now)
+  redis.call('ZREMRANGEBYSCORE', CALL, '-inf', int(now))
+  local is = two_users() and '1' or '0'
+  local first = redis.call('ZRANGE', CALL, 0, 0, 'WITHSCORES')
+  if first[2] then
+    redis.call('HSET', META, 'call_due', int(tonumber(first[2])))
+  else
+    redis.call('HDEL', META, 'call_due')
+  end
+  if is ~= in_call() then
+    redis.call('HSET', META, 'in_call', is)
+    append(epoch, seq, '{"k":"call","i":' .. (is == '1' and 'true' or 'false') .. '}', '')
+    seq = seq + 1
+  end
+  return seq
+end
+
+-- The room's epoch and head, and when the first in the call is late; nil when
+-- there is no such room. A head below what the caller saw, or another entry in
+-- its place, is a store that lost its tail: the order that was told is gone, so
+-- a new epoch begins here.
+local function position()
+  local m = redis.call('HMGET', META, 'epoch', 'seq', 'call_due')
+  if not m[1] then return nil end
+  local epoch, seq, known = m[1], tonumber(m[2]), tonumber(ARGV[3])
+  if known > 0 and ARGV[2] == epoch then
+    local torn = seq < known
+    if not torn and ARGV[4] ~= '0' then
+      local e = redis.call('XRANGE', LOG, ARGV[3] .. '-0', ARGV[3] .. '-0')
+      torn = e[1] ~= nil and e[1][2][2] ~= ARGV[4]
+    end
+    if torn then
+      epoch = ARGV[5]
+      redis.call('HSET', META, 'epoch', epoch)
+      redis.call('PUBLISH', CHANNEL, 'h ' .. epoch .. ' ' .. int(seq))
+    end
+  end
+  return epoch, seq, m[3]
+end
+
+-- The room's epoch and head, once who is late is out of its call.
+local function head()
+  local epoch, seq, due = position()
+  if epoch and due then
+    local now = clock()
+    if now >= tonumber(due) then seq = settle(epoch, seq, now) end
+  end
+  return epoch, seq
+end
+
 -- Up to `most` members as client, row, client, row...; and how many there are.
 local function roster(most)
   local n = redis.call('HLEN', MEMBERS)
@@ -86,6 +144,4 @@ local function roster(most)
   until cursor == '0' or #flat >= 2 * most
   return flat, n
 end
-
-local function in_call() return redis.call('HGET', META, 'in_call') or '0' end
 

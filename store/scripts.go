@@ -32,6 +32,12 @@ var closeLua string
 //go:embed index.lua
 var indexLua string
 
+//go:embed beat.lua
+var beatLua string
+
+//go:embed info.lua
+var infoLua string
+
 //go:embed create.lua
 var createLua string
 
@@ -136,6 +142,8 @@ var (
 	sayScript     = define("say", roomPrelude, sayLua)
 	closeScript   = define("close", roomPrelude, closeLua)
 	indexScript   = define("index", indexLua)
+	beatScript    = define("beat", roomPrelude, beatLua)
+	infoScript    = define("info", roomPrelude, infoLua)
 	createScript  = define("create", createLua)
 	claimScript   = define("claim", claimLua)
 	retakeScript  = define("retake", retakeLua)
