@@ -51,6 +51,7 @@ type Node struct {
 	custody *watch.Custody
 	leaving *watch.Departures
 	sweep   *watch.Sweep
+	calls   *watch.Calls
 	mover   *move.Mover
 	fleet   *fleet.Fleet
 	orders  *orders
@@ -81,6 +82,8 @@ func New(cfg Config, st *store.Store, verifier *auth.Verifier, log *slog.Logger)
 	n.board = presence.New(st, log)
 	n.board.Listen(n.sub)
 	n.relay.Listen(n.sub, n.board)
+	n.calls = watch.NewCalls(st, cfg.CallTimeout, log)
+	n.relay.Calls(n.calls.Heard)
 	n.lease = watch.NewLease(st, cfg.Lease, n.record, n.custody.Whole, n.reclaim, log)
 	n.leaving = watch.NewDepartures(st, ref, log)
 	n.mover = move.New(move.Config{
@@ -90,7 +93,7 @@ func New(cfg Config, st *store.Store, verifier *auth.Verifier, log *slog.Logger)
 	n.sweep = &watch.Sweep{Store: st, Ref: ref, Lease: n.lease, Log: log}
 	n.door = &session.Door{
 		Config: cfg.Config, Store: st, Relay: n.relay, Hub: n.hub, Board: n.board, Verifier: verifier,
-		Leaving: leaving{n.leaving, n.custody}, Moves: n.mover,
+		Leaving: leaving{n.leaving, n.custody}, Moves: n.mover, Calls: n.calls,
 		Fenced: func() bool { return n.lease.Fenced(time.Now()) },
 		Log:    log,
 	}
@@ -208,7 +211,7 @@ func (n *Node) Run(ctx context.Context) error {
 	store.Go(func() { n.fatal("store", n.store.Run(lanes)) })
 	for name, run := range map[string]func(context.Context) error{
 		"subscriber": n.sub.Run, "relay": n.relay.Run, "presence": n.board.Run, "lease": n.lease.Run,
-		"custody": n.custody.Run, "sweep": n.sweep.Run, "mover": n.mover.Run, "orders": n.orders.run, "balance": n.balance,
+		"custody": n.custody.Run, "sweep": n.sweep.Run, "calls": n.calls.Run, "mover": n.mover.Run, "orders": n.orders.run, "balance": n.balance,
 	} {
 		work.Go(func() { n.fatal(name, run(duties)) })
 	}

@@ -176,6 +176,7 @@ func TestGolden(t *testing.T) {
 	result("sent-dup-old", Sent{Dup: true})
 	result("sent-ephemeral", Sent{TS: 8})
 	result("info", RoomInfo{Room: "r", Epoch: "e", Seq: 9, Members: []Member{ann}, Call: []Caller{}})
+	result("info-call", RoomInfo{Room: "r", Epoch: "e", Seq: 9, Members: []Member{ann}, InCall: true, Call: []Caller{{"ann", 4294967295}, {"bob", 7}}})
 	result("past", &Past{Epoch: "e", Events: []*RoomEvent{{Room: "r", Seq: 1, Kind: KindJoin, From: ann, TS: 1}}, More: true})
 	result("past-empty", &Past{Epoch: "e"})
 	result("refreshed", Refreshed{ExpiresInMS: 5})
@@ -244,7 +245,7 @@ func FuzzParseFrame(f *testing.F) {
 			if r.ID != nil && !r.ID.IsValid() {
 				t.Fatalf("%q: id %q", b, r.ID)
 			}
-			for _, v := range []any{&Hello{}, &Resume{}, &Join{}, &Send{}, &History{}, &SetPresence{}} {
+			for _, v := range []any{&Hello{}, &Resume{}, &Join{}, &Send{}, &History{}, &SetPresence{}, &Beat{}} {
 				if err := Decode(r.Params, v); err != nil && !jsontext.Value(AppendError(nil, r.ID, err)).IsValid() {
 					t.Fatalf("answer to %q is no JSON", b)
 				}

@@ -103,6 +103,12 @@ type RoomInfo struct {
 	Call    []Caller `json:"call"`
 }
 
+// Beat says that the client is in a room's call, or has left it.
+type Beat struct {
+	Room   string `json:"room"`
+	Status *uint8 `json:"status"` // 1: in the call, 0: left
+}
+
 // Caller is one device in a room's call.
 type Caller struct {
 	User   string `json:"user"`

@@ -166,6 +166,7 @@ func (f *Fleet) settings(n *Node, name string) Settings {
 			Config: session.Config{
 				Node: store.Ref{Node: name}, FrameBytes: 64 << 10, MessageBytes: 32 << 10, Rooms: 256,
 				Rate: 1000, Burst: 1000, Ping: 20 * time.Second, Grace: 30 * time.Second, Origins: origins,
+				CallBeat: 4 * time.Second, CallTimeout: 15 * time.Second,
 			},
 			URL: n.URL, Lease: time.Second, DrainBudget: time.Second, OfferTTL: 15 * time.Second,
 		},

@@ -69,6 +69,7 @@ type Relay struct {
 	roster Roster
 	log    *slog.Logger
 	whole  func(context.Context) error
+	call   func(*Room, store.Head, bool)
 	Stats  Stats
 
 	era    atomic.Uint64 // grows at each subscriber reset
@@ -98,6 +99,7 @@ type job func(context.Context)
 func New(st *store.Store, whole func(context.Context) error, log *slog.Logger) *Relay {
 	r := &Relay{
 		store: st, log: log, whole: whole,
+		call:    func(*Room, store.Head, bool) {},
 		verify:  make(chan struct{}, 1),
 		rooms:   make(map[string]*Room),
 		jobKick: make(chan struct{}, jobWorkers),
@@ -112,6 +114,10 @@ func New(st *store.Store, whole func(context.Context) error, log *slog.Logger) *
 
 // Listen sets the ear that follows the rooms' channels, and who keeps the rosters.
 func (r *Relay) Listen(sub *store.Subscriber, roster Roster) { r.sub, r.roster = sub, roster }
+
+// Calls sets who is told whether a room is in a call, and at which entry that
+// was known. It must not wait, and not ask a room anything. Set it before Run.
+func (r *Relay) Calls(told func(rm *Room, at store.Head, on bool)) { r.call = told }
 
 // Run works until ctx ends.
 func (r *Relay) Run(ctx context.Context) error {

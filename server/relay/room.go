@@ -51,6 +51,14 @@ func (rm *Room) Name() string { return rm.name }
 // Ready is closed when the node hears the room's channel.
 func (rm *Room) Ready() <-chan struct{} { return rm.ready }
 
+// Open says whether anybody holds the room still.
+func (rm *Room) Open() bool { return rm.relay.open(rm) }
+
+// Call says what the store has told of the room's call.
+func (rm *Room) Call(r store.Room) {
+	rm.relay.call(rm, store.Head{Epoch: r.Epoch, Seq: r.Seq}, r.InCall)
+}
+
 // Known is what a write to the room tells the store of the node's view.
 func (rm *Room) Known() store.Known {
 	k := rm.position()
@@ -198,6 +206,9 @@ func (rm *Room) apply(step order.Step[*wire.RoomEvent]) (expelled []*hub.Seat) {
 		rm.ts = ev.TS
 		if rm.holds > 0 {
 			rm.remember(ev)
+		}
+		if ev.InCall != nil {
+			rm.relay.call(rm, store.Head{Epoch: epoch, Seq: ev.Seq}, *ev.InCall)
 		}
 		for _, seat := range rm.seats.Deliver(epoch, ev) {
 			rm.seats.Remove(seat)

@@ -26,6 +26,7 @@ var methods = map[string]method{
 	"room.history":  (*Session).history,
 	"room.info":     (*Session).info,
 	"presence.set":  (*Session).setPresence,
+	"call.beat":     (*Session).beat,
 
 	"handover.done":    (*Session).handoverDone,
 	"redirect.refuse":  (*Session).refuse,

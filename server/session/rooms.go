@@ -204,9 +204,13 @@ func (s *Session) info(ctx context.Context, params jsontext.Value) Reply {
 	if err != nil {
 		return s.fail("room.info", err)
 	}
+	callers := make([]wire.Caller, len(r.Callers))
+	for i, m := range r.Callers {
+		callers[i] = wire.Caller{User: m.User, Client: m.Client}
+	}
 	return Reply{Result: wire.RoomInfo{
 		Room: p.Room, Epoch: r.Epoch, Seq: r.Seq, Members: relay.Members(r.Members),
-		More: r.Count > len(r.Members), InCall: r.InCall, Call: []wire.Caller{},
+		More: r.Count > len(r.Members), InCall: r.InCall, Call: callers,
 	}}
 }
 

@@ -48,6 +48,16 @@ type Leaving interface {
 	Suspect(s *Session)
 }
 
+// Calls takes what members say of being in their rooms' calls. Its methods do
+// not wait.
+type Calls interface {
+	// Beat has a member's word written: now if it is soon, else with others.
+	// done is called once, and must not wait.
+	Beat(rm *relay.Room, m store.Member, in, soon bool, done func(error))
+	// Forget drops what is not written of a client that has left the room.
+	Forget(room string, client uint32)
+}
+
 // Door opens sessions on one node.
 type Door struct {
 	Config   Config
@@ -58,6 +68,7 @@ type Door struct {
 	Verifier *auth.Verifier
 	Leaving  Leaving
 	Moves    Moves
+	Calls    Calls
 	// Fenced says that the node's lease is over, so that nothing may be written.
 	Fenced func() bool
 	Log    *slog.Logger
@@ -113,6 +124,8 @@ type place struct {
 	head   uint64               // of the room, when the session entered it
 	joined uint64               // seq of the session's own join entry
 	held   bool                 // the room holds recent events for us
+	beat   time.Time            // when the client last said to be in the call; zero: it is not
+	news   time.Time            // when its last word that was written at once came
 	lost   []func(rebuilt bool) // sends that met a store without the room, in order
 }
 
@@ -120,6 +133,10 @@ type place struct {
 func (p *place) stand(r store.Room, after uint64) {
 	p.epoch, p.joined, p.head = r.Epoch, r.Joined, r.Seq
 	p.pos, p.start = after, after
+	if r.Calls {
+		p.beat = time.Now() // of late
+	}
+	p.room.Call(r)
 }
 
 // flightMax is how many sends of one room may be under way for a session.
@@ -303,6 +320,7 @@ func (s *Session) Expelled(room string) {
 	delete(s.places, room)
 	s.mu.Unlock()
 	if p != nil {
+		s.door.Calls.Forget(room, s.who.Client)
 		s.release(p)
 	}
 }
@@ -321,6 +339,10 @@ func (s *Session) Rejoin(ctx context.Context, room string, known store.Known) (s
 		}
 	}
 	switch {
+	case err == nil:
+		if p := s.place(room); p != nil {
+			p.room.Call(r)
+		}
 	case errors.Is(err, store.ErrNotMember):
 		s.Expelled(room)
 	case errors.Is(err, store.ErrMoved), errors.Is(err, store.ErrGone):
