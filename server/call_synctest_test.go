@@ -3,8 +3,10 @@ package server_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -309,6 +311,59 @@ func TestCall_ComesBackAfterAWipe(t *testing.T) {
 		}
 		if i := eve.info(); !i.InCall || len(i.Call) != 2 {
 			t.Errorf("afterwards: %+v", i)
+		}
+	})
+}
+
+func TestDrain_WhoIsInACallMovesLast(t *testing.T) {
+	two(t, func(t *testing.T, f *trial.Fleet) {
+		const people, callers = 24, 3
+		var all []*person
+		for i := range people {
+			p := follower(t, f, 1, fmt.Sprint("user", i))
+			p.join("lobby")
+			all = append(all, p)
+		}
+		// One has only just come to the node, and has not beaten here.
+		late := follower(t, f, 2, "late")
+		late.join("lobby")
+		if err := late.beat(1); err != nil {
+			t.Fatal(err)
+		}
+		o := late.offered()
+		c, s, err := handover(t, f, 1, o, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, p := range all[:callers-1] {
+			if err := p.beat(1); err != nil {
+				t.Fatal(err)
+			}
+		}
+		all = append([]*person{{t: t, Conn: c, session: s}}, all...)
+		offered := make([]time.Time, len(all))
+		var waiting sync.WaitGroup
+		for i, p := range all {
+			waiting.Go(func() {
+				for offered[i].IsZero() {
+					n, err := p.Next(t.Context())
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					if n.Method == "redirect" {
+						offered[i] = time.Now()
+					}
+				}
+			})
+		}
+		drainFirst(t, f, 10*time.Second)
+		waiting.Wait()
+		last := slices.MaxFunc(offered[callers:], time.Time.Compare)
+		for i, at := range offered[:callers] {
+			if at.Before(last) {
+				t.Errorf("caller %d was offered another node %s before the last of the others", i, last.Sub(at))
+			}
 		}
 	})
 }

@@ -51,9 +51,9 @@ type drainer struct {
 	ended chan struct{} // closed when run has returned
 
 	// owned by run
-	seen  map[*session.Session]bool
-	queue []*session.Session
-	work  sync.WaitGroup
+	seen map[*session.Session]bool
+	line drain.Line[*session.Session]
+	work sync.WaitGroup
 
 	moved, refused, told atomic.Int64
 
@@ -243,9 +243,8 @@ func (d *drainer) loop(ctx context.Context) error {
 		if round%(1+d.n.hub.Len()/drainCrowd) == 0 {
 			d.gather(p.Bye(after))
 		}
-		for due := p.Due(after); begun < due && len(d.queue) > 0 && len(d.slots) < drainAsking && d.n.mover.Sent() < drainOffers; begun++ {
-			d.begin(ctx, d.queue[0])
-			d.queue = d.queue[1:]
+		for due := p.Due(after); begun < due && d.line.Len() > 0 && len(d.slots) < drainAsking && d.n.mover.Sent() < drainOffers; begun++ {
+			d.begin(ctx, d.line.Next((*session.Session).Calling))
 		}
 		select {
 		case <-ctx.Done():
@@ -277,7 +276,7 @@ func (d *drainer) gather(bye bool) {
 			d.seen[s] = true
 			d.giveUp(s)
 		}
-		d.queue = nil
+		d.line = drain.Line[*session.Session]{}
 		return
 	}
 	var more []*session.Session
@@ -288,13 +287,15 @@ func (d *drainer) gather(bye bool) {
 		}
 	}
 	rand.Shuffle(len(more), func(i, j int) { more[i], more[j] = more[j], more[i] })
-	d.queue = append(d.queue, more...)
+	for _, s := range more {
+		d.line.Add(s)
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for now := time.Now(); len(d.again) > 0 && !now.Before(d.again[0].at); d.again = d.again[1:] {
 		s := d.again[0].s
 		if there, ok := d.n.hub.Find(s.ID()); ok && there == s {
-			d.queue = append(d.queue, s)
+			d.line.Add(s)
 		}
 	}
 }

@@ -1,5 +1,5 @@
-// Package drain decides how a whole node's sessions move: in which order, how
-// fast, and to which nodes.
+// Package drain decides how a whole node's sessions move: in which order, who is
+// in a call last, how fast, and to which nodes.
 //
 // It offers nothing itself and knows no clock: what the fleet looks like, and
 // how far the drain is, are arguments.
