@@ -176,6 +176,7 @@ func (c *Client) finish(err error) {
 	c.requests = nil
 	for _, r := range c.rooms {
 		r.line.fail(err)
+		r.hangUpLocked(err)
 	}
 	c.mu.Unlock()
 	c.space.Broadcast()

@@ -191,6 +191,12 @@ func (k *conn) call(members []byte, then answer) bool {
 	return true
 }
 
+// tell writes one notification, whose text is as in call.
+func (k *conn) tell(members []byte) {
+	b := append([]byte(`{"jsonrpc":"2.0",`), members...)
+	_ = k.ws.WriteMessage(gws.OpcodeText, append(b, '}'))
+}
+
 // abort ends the socket without a word to the peer. It does not wait.
 func (k *conn) abort() {
 	_ = k.pipe.Close()

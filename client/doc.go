@@ -50,6 +50,6 @@
 // Files: conn.go and gather.go are one socket; client.go, run.go, attach.go and
 // policy.go are the session over its sockets, redirect.go and origin.go its way
 // to another node; request.go, room.go and sends.go are what is repeated until
-// it is answered; notice.go and events.go are the stream; presence.go and idle.go
-// are who is how present.
+// it is answered, call.go what is said again and again; notice.go and events.go
+// are the stream; presence.go and idle.go are who is how present.
 package client

@@ -19,6 +19,8 @@ var (
 	ErrQueueFull = errors.New("too many unanswered sends in the room")
 	// ErrNoTarget says that no other node can take the session now.
 	ErrNoTarget = errors.New("no node to move to")
+	// ErrInCall says that the session is in the room's call already.
+	ErrInCall = errors.New("already in the call")
 	// ErrSessionGone is the cause in Lost when the server no longer knew the
 	// session and the client said hello again.
 	ErrSessionGone = errors.New("session is gone")

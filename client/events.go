@@ -21,14 +21,17 @@ type Joined struct {
 	Seq   uint64
 	// Recovered says that a position was given and nothing after it is missing.
 	Recovered bool
+	// InCall is how the room stands now; events that follow may be of before.
+	InCall bool
 }
 
 // Gap says that events of a room are missing: the log no longer held what
 // followed the client's position. Events after Seq follow.
 type Gap struct {
-	Room  string
-	Epoch string
-	Seq   uint64
+	Room   string
+	Epoch  string
+	Seq    uint64
+	InCall bool // of the room, after Seq
 }
 
 // Lost says that the session is no longer in these rooms, other than by a

@@ -180,6 +180,59 @@ func told(ctx context.Context, c *client.Client) {
 	}
 }
 
+// A room is in a call while two users say so. Each client goes on saying so by
+// itself, wherever its session is; who else is there is told once.
+func ExampleClient_Call() {
+	ctx := context.Background()
+	fleet := trial.Start(trial.Options{Nodes: 2})
+	defer fleet.Close()
+	ann := dial(ctx, "ann", fleet.URLs()...)
+	defer ann.Close(ctx)
+	bob := dial(ctx, "bob", fleet.Nodes[1].URL)
+	defer bob.Close(ctx)
+	eve := dial(ctx, "eve", fleet.Nodes[1].URL)
+	defer eve.Close(ctx)
+	for _, c := range []*client.Client{ann, bob, eve} {
+		c.Join(ctx, "lobby")
+	}
+
+	call, err := ann.Call(ctx, "lobby") // "call me": nobody is there yet
+	if err != nil {
+		panic(err)
+	}
+	with, err := bob.Call(ctx, "lobby")
+	if err != nil {
+		panic(err)
+	}
+	fleet.Nodes[0].Cut() // ann goes on at the other node, and in the call
+	ann.Send(ctx, "lobby", "still there?")
+	with.End(ctx)
+	call.End(ctx)
+	ann.Send(ctx, "lobby", "bye")
+
+	for event, err := range eve.Events(ctx) {
+		if err != nil {
+			panic(err)
+		}
+		e, ok := event.(*wire.RoomEvent)
+		switch {
+		case !ok:
+		case e.Kind == wire.KindCall:
+			fmt.Printf("%d in call: %t\n", e.Seq, *e.InCall)
+		case e.Kind == wire.KindMessage:
+			fmt.Printf("%d %s: %s\n", e.Seq, e.From.User, e.Data)
+		}
+		if ok && string(e.Data) == `"bye"` {
+			break
+		}
+	}
+	// Output:
+	// 4 in call: true
+	// 5 ann: "still there?"
+	// 6 in call: false
+	// 7 ann: "bye"
+}
+
 // Send returns when the room has the message, exactly once: it is numbered,
 // and repeated over any number of sockets until it is answered.
 func ExampleClient_Send() {

@@ -205,6 +205,7 @@ func (c *Client) pumpLocked() (due time.Time) {
 	}
 	for _, r := range c.rooms {
 		earlier(c.pumpRoomLocked(r, now))
+		earlier(c.callLocked(r, now))
 	}
 	for _, r := range slices.Clone(c.requests) { // a request that fails leaves the list
 		earlier(c.tryLocked(r, now))

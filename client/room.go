@@ -21,6 +21,7 @@ type room struct {
 	pos     wire.Position // the last event received, or where the stream began
 	read    wire.Position // the same, as far as the application has read
 	line    line          // what is to be sent
+	call    *Call         // the place in the room's call; nil: none
 
 	// Who is in it, of those that we were told of.
 	clients map[uint32]string // user
@@ -81,7 +82,7 @@ func (c *Client) joinedLocked(name string, j *wire.Joined, asked *wire.Position)
 	if r != nil && r.member { // a repeat, or a resume told us first
 		if !j.Recovered && (head.Epoch != r.pos.Epoch || head.Seq > r.pos.Seq) {
 			r.pos = head
-			c.emitLocked(Gap{name, head.Epoch, head.Seq}, r, head)
+			c.emitLocked(Gap{name, head.Epoch, head.Seq, j.InCall}, r, head)
 			c.followLocked(name)
 		}
 		return
@@ -89,12 +90,12 @@ func (c *Client) joinedLocked(name string, j *wire.Joined, asked *wire.Position)
 	if j.Recovered && asked != nil {
 		head = *asked // the replay begins there
 	}
-	c.enterLocked(name, head, j.Recovered, j.CSeq)
+	c.enterLocked(name, head, j.Recovered, j.CSeq, j.InCall)
 	c.rooms[name].people(j.Members)
 }
 
 // enterLocked begins a membership: a stream of events and a count of sends.
-func (c *Client) enterLocked(name string, from wire.Position, recovered bool, cseq uint64) {
+func (c *Client) enterLocked(name string, from wire.Position, recovered bool, cseq uint64, inCall bool) {
 	r := c.rooms[name]
 	if r == nil {
 		r = newRoom(name)
@@ -105,8 +106,10 @@ func (c *Client) enterLocked(name string, from wire.Position, recovered bool, cs
 	r.pos, r.read = from, from
 	c.followLocked(name)
 	r.line.restart(cseq + 1)
-	c.emitLocked(Joined{name, from.Epoch, from.Seq, recovered}, r, from)
+	r.beatNowLocked()
+	c.emitLocked(Joined{name, from.Epoch, from.Seq, recovered, inCall}, r, from)
 	c.pumpRoomNowLocked(r)
+	c.wakeRun() // a beat may be due
 }
 
 // followLocked notes that the current socket's order is the room's.
@@ -194,6 +197,7 @@ func (c *Client) removeLocked(r *room) {
 	r.member, r.gone = false, true
 	c.unsharedLocked(r)
 	r.line.failWaiting(notMember(r.name))
+	r.hangUpLocked(notMember(r.name))
 }
 
 func notMember(name string) error {
@@ -213,14 +217,15 @@ func (c *Client) resumedLocked(rooms []wire.SessionRoom, m *move) {
 			continue
 		}
 		if r == nil || !r.member { // the answer to a join was lost
-			c.enterLocked(s.Room, head, false, s.CSeq)
+			c.enterLocked(s.Room, head, false, s.CSeq, s.InCall)
 			continue
 		}
 		if !s.Recovered && !m.hasPassed(r.pos, &s) {
 			r.pos = head
-			c.emitLocked(Gap{s.Room, s.Epoch, s.Seq}, r, head)
+			c.emitLocked(Gap{s.Room, s.Epoch, s.Seq, s.InCall}, r, head)
 			m.silence(s.Room)
 		}
+		r.beatNowLocked()
 		r.line.countFrom(s.CSeq+1, false)
 	}
 	var lost []string

@@ -48,6 +48,10 @@ func (c *Client) State() ClientState { return c.state }
 // followed.
 func (c *Client) Follows() bool { return c.state == Dialing || c.state == Handshake }
 
+// Away says whether the session is known to be elsewhere than on the socket that
+// it was on, and on no other one yet: nothing is to be said there.
+func (c *Client) Away() bool { return c.fenced || c.state == Resuming }
+
 // Offer is an offer, by the socket that the session is on, good until a time.
 // While the old socket is still read, the next offer waits for its end.
 func (c *Client) Offer(id string, until time.Time) Taking {
