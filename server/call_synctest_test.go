@@ -147,6 +147,55 @@ func TestCall_WhatIsNoBeatIsRefused(t *testing.T) {
 	})
 }
 
+func TestCall_BeatsHoldNobodyUpAndAFloodCostsNoMore(t *testing.T) {
+	fleet(t, func(t *testing.T, f *trial.Fleet) {
+		ann, bob, eve := lobby(t, f)
+		if err := errors.Join(ann.beat(1), bob.beat(1)); err != nil {
+			t.Fatal(err)
+		}
+		began := time.Now()
+		for range 300 {
+			if err := ann.beat(1); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if took := time.Since(began); took > 0 {
+			t.Errorf("300 beats took %s", took)
+		}
+		time.Sleep(700 * time.Millisecond)
+		if err := ann.beat(1); err != nil {
+			t.Fatal(err)
+		}
+		began = time.Now()
+		one := uint8(1)
+		id, err := bob.Ask("call.beat", wire.Beat{Room: "lobby", Status: &one}) // waits for others
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := bob.say("at once", 1); err != nil || time.Since(began) > 10*time.Millisecond {
+			t.Errorf("a send behind a beat: %v after %s", err, time.Since(began))
+		}
+		if err := bob.Answer(t.Context(), id, nil); err != nil || time.Since(began) < 400*time.Millisecond {
+			t.Errorf("the beat: %v after %s", err, time.Since(began))
+		}
+		began = time.Now()
+		for range 10 {
+			if err := errors.Join(ann.beat(0), ann.beat(1)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if took := time.Since(began); took < 9*time.Second {
+			t.Errorf("20 changes of one client took %s, want two a second", took)
+		}
+		eve.seesCall(true, time.Millisecond)
+		eve.sees("at once")
+		for range 10 {
+			eve.seesCall(false, time.Millisecond)
+			eve.seesCall(true, time.Millisecond)
+		}
+	})
+}
+
 // Whoever is left finds who is late: here a node that heard of the call alone.
 func TestCall_WhoStopsIsOutInTimeThoughItsNodeIsGone(t *testing.T) {
 	fleet(t, func(t *testing.T, f *trial.Fleet) {

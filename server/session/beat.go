@@ -2,45 +2,48 @@ package session
 
 import (
 	"context"
-	"errors"
 	"time"
 
 	"github.com/go-json-experiment/json/jsontext"
 
 	"godwit/rules/redirect"
-	"godwit/store"
 	"godwit/wire"
 )
 
-// newsEvery is how often, at most, a client's word is written at once, and not
+// beatEvery is how often, at most, a client's word is written at once, and not
 // with others that come meanwhile: who hangs up and calls again all the time
-// costs no more than who does not.
-const newsEvery = 500 * time.Millisecond
+// costs no more than who does not. It is also how much a beat may be younger
+// than the last that is written, and still be answered without being so.
+const beatEvery = 500 * time.Millisecond
 
-// beat takes the client's word that it is in a room's call, or has left it. One
-// that changes nothing is answered at once, and written with others; a change is
-// answered when it is there.
-func (s *Session) beat(ctx context.Context, params jsontext.Value) Reply {
+// beat takes the client's word that it is in a room's call, or has left it. It
+// is answered when it is written. One that changes nothing may be written a
+// while later, with others of its room, and holds nobody up until then.
+func (s *Session) beat(ctx context.Context, params jsontext.Value, done func(Reply)) {
 	p, bad := parse(params, func(p *wire.Beat) string { return p.Room })
-	if bad != nil {
-		return Reply{Err: bad}
+	if bad == nil && (p.Status == nil || *p.Status > 1) {
+		bad = wire.ErrParams("status is 1 (in the call) or 0 (left it)")
 	}
-	if p.Status == nil || *p.Status > 1 {
-		return Reply{Err: wire.ErrParams("status is 1 (in the call) or 0 (left it)")}
+	if bad != nil {
+		done(Reply{Err: bad})
+		return
 	}
 	at := s.place(p.Room)
-	if at == nil {
-		return Reply{Err: notMember()}
-	}
-	if s.door.Fenced() {
-		return Reply{Err: wire.ErrUnavailable()}
+	switch {
+	case at == nil:
+		done(Reply{Err: notMember()})
+		return
+	case s.door.Fenced():
+		done(Reply{Err: wire.ErrUnavailable()})
+		return
 	}
 	in, now := *p.Status == 1, time.Now()
 	s.mu.Lock()
 	// While an offer stands the session may live elsewhere at any moment, and
 	// the client is to be told so.
 	again := in && s.calling(at, now) && s.move.State() == redirect.Active
-	soon := !again && now.Sub(at.news) >= newsEvery
+	known := again && now.Sub(at.written) < beatEvery
+	soon := !again && now.Sub(at.news) >= beatEvery
 	if soon {
 		at.news = now
 	}
@@ -48,35 +51,44 @@ func (s *Session) beat(ctx context.Context, params jsontext.Value) Reply {
 		at.beat = now
 	}
 	s.mu.Unlock()
-	answer := make(chan error, 1)
+	if known {
+		done(Reply{Result: wire.Empty{}})
+		done = func(Reply) {}
+	}
+	over := make(chan struct{})
 	s.door.Calls.Beat(at.room, s.member(), in, soon, func(err error) {
+		defer close(over)
 		s.mu.Lock()
 		switch {
 		case err != nil:
-		case !in:
+		case in:
+			at.beat, at.written = later(at.beat, now), now
+		default:
 			at.beat = time.Time{}
-		case at.beat.Before(now):
-			at.beat = now
+		}
+		if !again {
+			at.news = time.Now()
 		}
 		s.mu.Unlock()
-		if again && err != nil && !errors.Is(err, store.ErrNotMember) {
-			s.fail("call.beat", err) // for what follows from it
+		if err != nil {
+			done(s.fail("call.beat", err))
+			return
 		}
-		answer <- err
+		done(Reply{Result: wire.Empty{}})
 	})
-	if again {
-		return Reply{Result: wire.Empty{}}
+	if !again { // what comes next is to find the change
+		select {
+		case <-over:
+		case <-ctx.Done():
+		}
 	}
-	var err error
-	select {
-	case err = <-answer:
-	case <-ctx.Done():
-		err = store.ErrUnavailable
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
 	}
-	if err != nil {
-		return s.fail("call.beat", err)
-	}
-	return Reply{Result: wire.Empty{}}
+	return b
 }
 
 // calling says whether the client is in the call of a place's room, as far as

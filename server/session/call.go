@@ -16,8 +16,8 @@ import (
 // method is one entry of the dispatch table: it runs one request to its end.
 type method func(s *Session, ctx context.Context, params jsontext.Value) Reply
 
-// methods are the requests of an attached session. room.send is not here: it
-// does not wait for its answer.
+// methods are the requests of an attached session. room.send and call.beat are
+// not here: they do not wait for their answers.
 var methods = map[string]method{
 	"hello.refresh": (*Session).refresh,
 	"bye":           (*Session).bye,
@@ -26,7 +26,6 @@ var methods = map[string]method{
 	"room.history":  (*Session).history,
 	"room.info":     (*Session).info,
 	"presence.set":  (*Session).setPresence,
-	"call.beat":     (*Session).beat,
 
 	"handover.done":    (*Session).handoverDone,
 	"redirect.refuse":  (*Session).refuse,
@@ -35,9 +34,9 @@ var methods = map[string]method{
 
 // Call runs one request. Requests are handed in one after the other by the
 // socket's reader; Call returns when the next may come. done is called exactly
-// once: for room.send maybe later, from another goroutine. Sends to one room
-// are under way together; any other request waits for them, so requests take
-// effect in the order in which they came.
+// once: for room.send and call.beat maybe later, from another goroutine. Sends to
+// one room are under way together; any other request waits for them, so requests
+// take effect in the order in which they came.
 func (s *Session) Call(ctx context.Context, name string, params jsontext.Value, done func(Reply)) {
 	if ok, after := s.bucket.Take(time.Now()); !ok {
 		done(Reply{Err: wire.ErrRateLimited(after)})
@@ -52,6 +51,10 @@ func (s *Session) Call(ctx context.Context, name string, params jsontext.Value, 
 		return
 	}
 	s.land()
+	if name == "call.beat" {
+		s.beat(ctx, params, done)
+		return
+	}
 	run, ok := methods[name]
 	if !ok {
 		done(Reply{Err: wire.ErrMethod(name)})

@@ -51,7 +51,7 @@ type Leaving interface {
 // Calls takes what members say of being in their rooms' calls. Its methods do
 // not wait.
 type Calls interface {
-	// Beat has a member's word written: now if it is soon, else with others.
+	// Beat has a member's word written: now if it is soon, else maybe with others.
 	// done is called once, and must not wait.
 	Beat(rm *relay.Room, m store.Member, in, soon bool, done func(error))
 	// Forget drops what is not written of a client that has left the room.
@@ -120,13 +120,15 @@ type place struct {
 	live   bool   // the seat is taken; until then replay stands at pos
 	epoch  string // of the position
 	pos    uint64
-	start  uint64               // where this socket's events of the room began
-	head   uint64               // of the room, when the session entered it
-	joined uint64               // seq of the session's own join entry
-	held   bool                 // the room holds recent events for us
-	beat   time.Time            // when the client last said to be in the call; zero: it is not
-	news   time.Time            // when its last word that was written at once came
-	lost   []func(rebuilt bool) // sends that met a store without the room, in order
+	start  uint64    // where this socket's events of the room began
+	head   uint64    // of the room, when the session entered it
+	joined uint64    // seq of the session's own join entry
+	held   bool      // the room holds recent events for us
+	beat   time.Time // when the client last said to be in the call; zero: it is not
+	news   time.Time // when its last word that changes something came, or was written
+	// written is when the last beat came that is written.
+	written time.Time
+	lost    []func(rebuilt bool) // sends that met a store without the room, in order
 }
 
 // stand sets where this socket's events of the room begin.

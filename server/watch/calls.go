@@ -14,8 +14,8 @@ import (
 )
 
 const (
-	// beatsEvery is how long beats that change nothing wait for others of their
-	// room: so long, at least, between two writes of them.
+	// beatsEvery is how long it is, at least, from one write of a room's beats to
+	// the next, if they change nothing.
 	beatsEvery = 500 * time.Millisecond
 	// callLook is after which time the node looks who is late in a room of which
 	// it only knows that it is in a call: the earliest may be late by now.
@@ -35,7 +35,7 @@ const (
 // sessions and writes them, and, where a room with a member here is in a call,
 // sees to it that who stops beating is out in time.
 //
-// A room is known while beats wait or it is in a call. Of all their times there
+// A room is known while beats wait, were just written, or it is in a call. Of all their times there
 // is one timer, at the earliest.
 type Calls struct {
 	store   *store.Store
@@ -61,6 +61,7 @@ type callRoom struct {
 	busy    bool
 	write   time.Time  // when what waits is to be written; zero: nothing waits
 	late    time.Time  // when the first is late, by this node's clock; zero: no call
+	last    time.Time  // when it was written last
 	seen    store.Head // at which the room was known to be in a call or not
 	index   int        // in Calls.order
 }
@@ -86,7 +87,7 @@ func NewCalls(st *store.Store, timeout time.Duration, log *slog.Logger) *Calls {
 
 // Beat takes a member's word that it is in the room's call, or has left it. It
 // does not wait: what is soon is written now, other words with those that come
-// meanwhile. The last word of a client counts. done is called once, maybe from
+// soon after the last write. The last word of a client counts. done is called once, maybe from
 // another goroutine, with an error of the store, and must not wait.
 func (c *Calls) Beat(rm *relay.Room, m store.Member, in, soon bool, done func(error)) {
 	now := time.Now()
@@ -106,8 +107,8 @@ func (c *Calls) Beat(rm *relay.Room, m store.Member, in, soon bool, done func(er
 	b.Beat, b.came = store.Beat{Client: m.Client, Gen: m.Gen, In: in}, now
 	b.waiting = append(b.waiting, waiter{now, done})
 	at := now
-	if !soon {
-		at = now.Add(beatsEvery)
+	if next := r.last.Add(beatsEvery); !soon && next.After(now) {
+		at = next
 	}
 	if r.write.IsZero() || at.Before(r.write) {
 		r.write = at
@@ -197,13 +198,19 @@ func (c *Calls) settle(r *callRoom) {
 	}
 }
 
-// at is when something is to be done; zero: nothing is.
+// at is when something is to be done, if only to forget the room; zero: nothing is.
 func (r *callRoom) at() time.Time {
-	if r.write.IsZero() || !r.late.IsZero() && r.late.Before(r.write) {
+	switch {
+	case r.idle() && !r.last.IsZero():
+		return r.last.Add(beatsEvery)
+	case r.write.IsZero() || !r.late.IsZero() && r.late.Before(r.write):
 		return r.late
 	}
 	return r.write
 }
+
+// idle says whether nothing waits, and the room is in no call.
+func (r *callRoom) idle() bool { return r.write.IsZero() && r.late.IsZero() }
 
 func (c *Calls) wake() {
 	select {
@@ -237,17 +244,22 @@ func (c *Calls) Run(ctx context.Context) error {
 func (c *Calls) next(now time.Time) (*callRoom, time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if len(c.order) == 0 || c.busy == callWrites {
-		return nil, time.Hour
+	for len(c.order) > 0 && c.busy < callWrites {
+		r := c.order[0]
+		if wait := r.at().Sub(now); wait > 0 {
+			return nil, wait
+		}
+		if r.idle() {
+			r.last = time.Time{}
+			c.settle(r)
+			continue
+		}
+		r.busy = true
+		c.busy++
+		c.settle(r)
+		return r, 0
 	}
-	r := c.order[0]
-	if wait := r.at().Sub(now); wait > 0 {
-		return nil, wait
-	}
-	r.busy = true
-	c.busy++
-	c.settle(r)
-	return r, 0
+	return nil, time.Hour
 }
 
 // look writes what waits of a room, and has who is late taken out.
@@ -268,6 +280,9 @@ func (c *Calls) look(ctx context.Context, r *callRoom) {
 		r.write = time.Time{}
 	}
 	idle := len(words) == 0
+	if !idle {
+		r.last = now
+	}
 	c.mu.Unlock()
 	if idle && !rm.Open() { // nobody here is in it any more
 		c.mu.Lock()
@@ -376,7 +391,7 @@ func (c *Calls) end() {
 			all = append(all, b.waiting...)
 		}
 		clear(r.beats)
-		r.write, r.late = time.Time{}, time.Time{}
+		r.write, r.late, r.last = time.Time{}, time.Time{}, time.Time{}
 	}
 	c.mu.Unlock()
 	for _, w := range all {

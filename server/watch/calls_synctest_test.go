@@ -363,6 +363,10 @@ func TestCalls_WhatWaitsAtTheEndIsAnswered(t *testing.T) {
 		answers := make(chan error, 2)
 		done := func(err error) { answers <- err }
 		short.Beat(s.lobby, ann, true, false, done)
+		if err := <-answers; err != nil {
+			t.Fatal(err)
+		}
+		short.Beat(s.lobby, ann, true, false, done) // so soon after the first it waits
 		cancel()
 		<-ended
 		short.Beat(s.lobby, ann, true, true, done)
