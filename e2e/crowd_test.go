@@ -162,6 +162,9 @@ func gather(t *testing.T, at stage, s size, rng *rand.Rand) *crowd {
 		fleet.Eventually(t, fleet.Patience, p.who+" has seen who is there", func() error { return c.unseen(p) })
 	}
 	c.settled.Store(true)
+	for _, room := range c.rooms {
+		c.call(room)
+	}
 	for i, p := range c.people {
 		for _, room := range p.home {
 			own := rand.New(rand.NewPCG(rng.Uint64(), uint64(i)))
@@ -191,6 +194,42 @@ func (c *crowd) stirs() (out []string) {
 		p.mu.Unlock()
 	}
 	return out
+}
+
+// call puts some of a room into a call: two devices of a user, and another user,
+// if the room has them.
+func (c *crowd) call(room string) {
+	c.t.Helper()
+	devices := map[string]int{}
+	for _, p := range c.people {
+		if !slices.Contains(p.home, room) || devices[p.user] == 2 || len(devices) == 2 && devices[p.user] == 0 {
+			continue
+		}
+		devices[p.user]++
+		if _, err := p.client.Call(c.t.Context(), room); err != nil {
+			c.t.Fatalf("%s: %v", p.who, err)
+		}
+	}
+	if len(devices) < 2 {
+		c.t.Fatalf("room %s has no two users", room)
+	}
+}
+
+// calls holds the logs to one entry of each room's call, which began and has not
+// ended; after a reset it may not have begun again yet.
+func (c *crowd) calls(logs map[string]ledger.Log, reset bool) {
+	c.t.Helper()
+	for _, room := range c.rooms {
+		var flags []bool
+		for _, e := range logs[room].Entries {
+			if e.Kind == wire.KindCall {
+				flags = append(flags, *e.InCall)
+			}
+		}
+		if !slices.Equal(flags, []bool{true}) && !(reset && len(flags) == 0) {
+			c.t.Errorf("the call of %s became %v, want it to begin and to go on", room, flags)
+		}
+	}
 }
 
 // listen writes down what a client is told.
@@ -357,6 +396,7 @@ func (c *crowd) settle(catchUp time.Duration) ledger.Report {
 		p.mu.Unlock()
 	}
 	r := ledger.Check(all, logs)
+	c.calls(logs, r.Excused > 0)
 	c.t.Logf("%d messages, %d answered, %d events seen, %d breaks told; %d sessions moved; %d sockets and %d sessions lost",
 		r.Messages, r.Answered, r.Seen, r.Excused, c.moved.Load(), c.dropped.Load(), c.lost.Load())
 	if err := r.Err(); err != nil {

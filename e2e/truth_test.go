@@ -39,12 +39,13 @@ func truth(t *testing.T, r *redis.Client, room string) ledger.Log {
 			ToUser   *string   `json:"tu"`
 			ToClient *uint32   `json:"tc"`
 			Reason   string    `json:"r"`
+			InCall   *bool     `json:"i"`
 		}
 		text, _ := x.Values["h"].(string)
 		if err := json.Unmarshal([]byte(text), &h); err != nil {
 			t.Fatalf("entry %s of room %s: %v", x.ID, room, err)
 		}
-		e := &wire.RoomEvent{Room: room, Kind: h.Kind, From: wire.Member{User: h.User, Client: h.Client}, Reason: h.Reason}
+		e := &wire.RoomEvent{Room: room, Kind: h.Kind, From: wire.Member{User: h.User, Client: h.Client}, Reason: h.Reason, InCall: h.InCall}
 		if h.ToUser != nil || h.ToClient != nil {
 			e.To = &wire.To{User: h.ToUser, Client: h.ToClient}
 		}

@@ -19,7 +19,7 @@ const (
 	Misaddressed Fault = "misaddressed" // shown to one it is not for
 	Forged       Fault = "forged"       // the sender shown is not the sender, or nobody sent it
 	Differs      Fault = "differs"      // one (epoch, seq) is not the same for all
-	Noise        Fault = "noise"        // a join or leave that nobody made
+	Noise        Fault = "noise"        // a join, leave or end of a call that nobody made
 	Denied       Fault = "denied"       // refused although it had to be accepted
 	Undead       Fault = "undead"       // refused, and stored all the same
 	Behind       Fault = "behind"       // the room has an epoch that the client was not told of

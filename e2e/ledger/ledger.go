@@ -159,7 +159,11 @@ func idOf(e *wire.RoomEvent) string {
 
 // fingerprint holds everything that must be the same for all who see an entry.
 func fingerprint(e *wire.RoomEvent) string {
-	return string(e.Kind) + " " + member(e.From) + " to " + address(e.To) + " " + e.Reason + " " + string(e.Data) + " at " + strconv.FormatInt(e.TS, 10)
+	call := ""
+	if e.InCall != nil {
+		call = strconv.FormatBool(*e.InCall) + " "
+	}
+	return string(e.Kind) + " " + call + member(e.From) + " to " + address(e.To) + " " + e.Reason + " " + string(e.Data) + " at " + strconv.FormatInt(e.TS, 10)
 }
 
 func member(m wire.Member) string { return fmt.Sprintf("%s/%d", m.User, m.Client) }

@@ -27,6 +27,7 @@ const (
 	message
 	arrival
 	leaving
+	flag
 	other
 )
 
@@ -52,6 +53,7 @@ type page struct {
 	seats    int
 	look     int // the number of entries at which to look for what all have passed
 	cut      bool
+	called   uint64       // where the room's call began; 0: it has not
 	arrivals map[join]int // and by how many each was seen
 	authors  map[*Seat]*author
 }
@@ -320,6 +322,9 @@ func sum(e *wire.RoomEvent) uint64 {
 	for _, s := range []string{string(e.Kind), e.From.User, e.Reason, strconv.FormatUint(uint64(e.From.Client), 10), strconv.FormatInt(e.TS, 10)} {
 		_, _ = h.WriteString(s)
 		_ = h.WriteByte(0)
+	}
+	if e.InCall != nil && *e.InCall {
+		_ = h.WriteByte(1)
 	}
 	_, _ = h.Write(e.Data)
 	return max(h.Sum64(), 1)

@@ -20,7 +20,8 @@ const maxFindings = 20
 //
 // It knows less than Check: every message is for everybody, and who sits at it
 // sends one message after the other, each once the one before has its outcome.
-// Nobody is to leave, and every join but a member's first is noise.
+// Nobody is to leave, and every join but a member's first is noise; so is every
+// change of the room's call but the first of an epoch, which begins it.
 type Tape struct {
 	room  string
 	limit int // entries of the stretch
@@ -41,7 +42,7 @@ type Tally struct {
 	Lost                 int // for one member: not seen, or answered and not there
 	Doubled              int // seen twice, or stored twice
 	Swapped              int // out of the order of seq, or of sending
-	Noise                int // joins and leaves that members saw and should not have
+	Noise                int // joins, leaves and ends of a call that members saw and should not have
 	Wrong                int // every other broken promise
 	Findings             []Finding
 }
@@ -90,6 +91,14 @@ func (t *Tape) compare(s *Seat, it *entry, e *wire.RoomEvent, m Message) {
 	switch it.kind {
 	case leaving:
 		t.find(Noise, s, e.Seq, "", "a leave of %s that it did not make", member(e.From))
+	case flag:
+		begins := e.InCall != nil && *e.InCall
+		if begins && s.page.called == 0 {
+			s.page.called = e.Seq
+		}
+		if !begins || s.page.called != e.Seq {
+			t.find(Noise, s, e.Seq, "", "the room's call became %t", begins)
+		}
 	case arrival:
 		j := join{it.from, e.Seq}
 		if _, known := s.page.arrivals[j]; !known && len(s.page.arrivals) > 2*t.limit {
@@ -103,7 +112,7 @@ func (t *Tape) compare(s *Seat, it *entry, e *wire.RoomEvent, m Message) {
 // judge finds what is wrong with an entry in itself, when it is first shown.
 func (t *Tape) judge(s *Seat, e *wire.RoomEvent, m Message, it *entry) {
 	switch it.kind {
-	case arrival, leaving:
+	case arrival, leaving, flag:
 	case message:
 		switch by := it.by; {
 		case by == nil:
@@ -126,6 +135,8 @@ func (t *Tape) read(e *wire.RoomEvent, m Message) entry {
 		it.kind = arrival
 	case wire.KindLeave:
 		it.kind = leaving
+	case wire.KindCall:
+		it.kind = flag
 	case wire.KindMessage:
 		it.kind = message
 		who, n, _ := strings.Cut(m.ID, "#")
