@@ -41,9 +41,9 @@ func soakCommand(env []string) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "soak",
 		Short: "Prove it here: a fleet whose nodes are ended and started again while clients talk",
-		Long: "Runs nodes and a redis-server as processes, lets clients talk in rooms, and ends every node in\n" +
-			"turn and starts it again, as a deploy does. Each client keeps a ledger of what it sent, was\n" +
-			"answered and saw; the ledgers are laid beside each other all the time.\n\n" +
+		Long: "Runs nodes and a redis-server as processes, lets clients talk in rooms, two of each in a call, and\n" +
+			"ends every node in turn and starts it again, as a deploy does. Each client keeps a ledger of what it\n" +
+			"sent, was answered and saw; the ledgers are laid beside each other all the time.\n\n" +
 			"Exits 0 when nothing was lost, doubled, reordered or seen that should not be, else 1; a run that\n" +
 			"was ended early, by Ctrl-C or --timeout, is 1. Progress goes to stderr, the result to stdout.",
 		Example: "  godwit soak\n  godwit soak --kill --clients 1000 --rollouts 3 --json",
@@ -196,6 +196,9 @@ func (s *soak) talk(ctx context.Context) error {
 		return err
 	}
 	s.say("all clients are in after %s", tenths(time.Since(began)))
+	if err := s.crowd.call(ctx); err != nil {
+		return err
+	}
 	rng := mrand.New(mrand.NewPCG(s.o.seed, 0))
 	s.crowd.talk(rng)
 	for i := range s.o.rollouts {

@@ -37,6 +37,7 @@ type crowd struct {
 	began   time.Time
 	rooms   []string
 	tapes   []*ledger.Tape
+	called  []bool // which rooms are in a call; set before the talk
 	people  []*person
 	entered chan struct{} // a token for each place that somebody has got; cap is their number
 
@@ -83,6 +84,7 @@ func newCrowd(o soakOptions, run, secret string) *crowd {
 		c.rooms = append(c.rooms, run+"/"+strconv.Itoa(i+1))
 		c.tapes = append(c.tapes, ledger.NewTape(c.rooms[i], unseen))
 	}
+	c.called = make([]bool, o.rooms)
 	places := 0
 	for i := range o.clients {
 		p := &person{crowd: c, who: "c" + strconv.Itoa(i+1), user: run + "-c" + strconv.Itoa(i+1), seats: map[string]*seat{}}
@@ -124,6 +126,41 @@ func (c *crowd) enter(ctx context.Context, urls func(nth int) []string) error {
 		}
 	}
 	return nil
+}
+
+// call puts the first two of every room that has two into its call, for the rest
+// of the run.
+func (c *crowd) call(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, soakCall)
+	defer cancel()
+	g, first := errgroup.WithContext(ctx)
+	g.SetLimit(soakAtOnce)
+	for room, members := range c.members() {
+		if len(members) < 2 {
+			continue
+		}
+		c.called[room] = true
+		for _, p := range members[:2] {
+			g.Go(func() error {
+				if _, err := p.client.Call(first, c.rooms[room]); err != nil {
+					return fmt.Errorf("%s: %w", p.who, err)
+				}
+				return nil
+			})
+		}
+	}
+	return g.Wait()
+}
+
+// members are the people of each room.
+func (c *crowd) members() [][]*person {
+	members := make([][]*person, len(c.rooms))
+	for _, p := range c.people {
+		for _, room := range p.home {
+			members[room] = append(members[room], p)
+		}
+	}
+	return members
 }
 
 // talk lets everybody speak, each with choices of its own.
@@ -223,12 +260,7 @@ func (c *crowd) end(ctx context.Context, all bool) ledger.Tally {
 func (c *crowd) catchUp(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, soakCatchUp)
 	defer cancel()
-	members := make([][]*person, len(c.rooms))
-	for _, p := range c.people {
-		for _, room := range p.home {
-			members[room] = append(members[room], p)
-		}
-	}
+	members := c.members()
 	var g errgroup.Group
 	g.SetLimit(soakAtOnce)
 	for i, t := range c.tapes {
@@ -241,6 +273,8 @@ func (c *crowd) catchUp(ctx context.Context) {
 				c.flaw("%s: %v", members[i][0].who, err)
 			case !info.More && len(info.Members) != len(members[i]):
 				c.flaw("room %s has %d members, and there should be %d", c.rooms[i], len(info.Members), len(members[i]))
+			case info.InCall != c.called[i]:
+				c.flaw("room %s is in a call: %t", c.rooms[i], info.InCall)
 			}
 			t.Head(info.Epoch, info.Seq)
 			_ = t.CaughtUp(ctx) // who is late by then is found by Finish

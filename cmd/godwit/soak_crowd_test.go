@@ -55,6 +55,13 @@ func (s *staged) put(by int, kind wire.Kind, data wire.Raw) *wire.RoomEvent {
 	return e
 }
 
+// flag changes whether the room is in a call.
+func (s *staged) flag(on bool) *wire.RoomEvent {
+	e := s.put(0, wire.KindCall, nil)
+	e.From, e.InCall = wire.Member{}, &on
+	return e
+}
+
 // say stores an answered message of somebody, which nobody is shown yet.
 func (s *staged) say(by int) *wire.RoomEvent {
 	seat := s.people[by].seats[s.rooms[0]]
@@ -146,10 +153,17 @@ func TestSoak_FindsEachPlantedFault(t *testing.T) {
 		}, "[messages reordered: 1]"},
 		{"an extra leave", func(s *staged) {
 			s.show(s.put(1, wire.KindLeave, nil), 1)
-		}, "[extra joins and leaves seen: 2]"},
+		}, "[extra joins, leaves and calls seen: 2]"},
 		{"an extra join", func(s *staged) {
 			s.show(s.put(1, wire.KindJoin, nil), 1)
-		}, "[extra joins and leaves seen: 2]"},
+		}, "[extra joins, leaves and calls seen: 2]"},
+		{"a call that begins", func(s *staged) {
+			s.show(s.flag(true))
+		}, ""},
+		{"a call that ends", func(s *staged) {
+			s.show(s.flag(true))
+			s.show(s.flag(false))
+		}, "[extra joins, leaves and calls seen: 3]"},
 		{"a lost session", func(s *staged) {
 			s.show(s.put(0, wire.KindLeave, nil), 0)
 			s.people[0].state(client.Disconnected{Code: 4301}, s.now)
@@ -159,7 +173,7 @@ func TestSoak_FindsEachPlantedFault(t *testing.T) {
 			e := s.put(0, wire.KindJoin, nil)
 			s.people[0].hear(client.Joined{Room: e.Room, Epoch: stagedEpoch, Seq: e.Seq}, s.now)
 			s.show(e, 0)
-		}, "[sessions lost: 1 extra joins and leaves seen: 4]"},
+		}, "[sessions lost: 1 extra joins, leaves and calls seen: 4]"},
 		{"a reset", func(s *staged) {
 			for _, p := range s.people {
 				p.hear(&wire.Reset{Room: s.rooms[0], Epoch: "f"}, s.now)

@@ -117,7 +117,7 @@ func (r *soakResult) zeros() []count {
 		{"messages lost", int64(r.Lost)},
 		{"messages doubled", int64(r.Doubled)},
 		{"messages reordered", int64(r.Reordered)},
-		{"extra joins and leaves seen", int64(r.Extra)},
+		{"extra joins, leaves and calls seen", int64(r.Extra)},
 		{"room resets", r.Resets},
 		{"recovered:false", r.Unrecovered},
 		{"wrong senders, texts, refusals", int64(r.Wrong)},
