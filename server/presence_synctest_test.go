@@ -406,6 +406,64 @@ func TestPresence_AfterAWipeLiveSessionsAreWhatTheyWere(t *testing.T) {
 	})
 }
 
+// The latest word is the latest, whichever node registers its session first.
+func TestPresence_AfterAWipeTheUsersLatestWordStillCounts(t *testing.T) {
+	fleet(t, func(t *testing.T, f *trial.Fleet) {
+		for i, user := range []string{"ann", "eve"} {
+			first, last := look(t, f, 1+i, user, online), look(t, f, 2-i, user, online)
+			first.join("lobby")
+			first.set(1, false)
+			last.set(2, false)
+		}
+		time.Sleep(time.Second)
+		f.Redis.FlushAll()
+		time.Sleep(10 * time.Second)
+		bob := look(t, f, 1, "bob", 0)
+		bob.join("lobby")
+		got := bob.told()
+		slices.Sort(got)
+		if want := []string{"ann 2", "eve 2"}; !slices.Equal(got, want) {
+			t.Errorf("after the wipe bob was told %q, want %q", got, want)
+		}
+	})
+}
+
+func TestPresence_ANodeThatComesBackHasItsDevicesAtTheirGen(t *testing.T) {
+	fleet(t, func(t *testing.T, f *trial.Fleet) {
+		ann := look(t, f, 1, "ann", online)
+		f.Nodes[0].Part()
+		time.Sleep(10 * time.Second) // swept, and detached
+		f.Nodes[0].Join()
+		time.Sleep(5 * time.Second)
+		row := f.Redis.HGet("gw:{u:ann}:devices", fmt.Sprint(ann.session.Client))
+		if !strings.HasPrefix(row, "2 131 ") {
+			t.Errorf("the device is %q, want gen 2 and its byte", row)
+		}
+		ann.set(1, false)
+		ann.is("it is hers", "self 1")
+	})
+}
+
+func TestPresence_AnInboxIsFollowedWhileItsUserIsHere(t *testing.T) {
+	fleet(t, func(t *testing.T, f *trial.Fleet) {
+		const inbox = "gw:{u:ann}:in"
+		following := func(what string, want int) {
+			t.Helper()
+			time.Sleep(time.Second)
+			if got := f.Redis.PubSubNumSub(inbox)[inbox]; got != want {
+				t.Errorf("%s: %d nodes follow it, want %d", what, got, want)
+			}
+		}
+		one, two, three := look(t, f, 1, "ann", online), look(t, f, 1, "ann", online), look(t, f, 2, "ann", online)
+		following("three sessions at two nodes", 2)
+		one.Drop()
+		three.Drop()
+		following("one is left", 1)
+		two.Drop()
+		following("none is left", 0)
+	})
+}
+
 func TestPresence_MoreThanTheSessionObjectHoldsFollows(t *testing.T) {
 	fleet(t, func(t *testing.T, f *trial.Fleet) {
 		const many = wire.PresenceTold + 20

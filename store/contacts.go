@@ -63,7 +63,15 @@ func (s *Store) PutContacts(ctx context.Context, user string, contacts []string)
 	if err != nil {
 		return err
 	}
-	added, removed := a.list(1), a.list(2)
+	if err := s.rewatch(ctx, user, a.list(1), a.list(2)); err != nil {
+		return err
+	}
+	return s.publish(ctx, []string{own.channel()}, contactsWord)
+}
+
+// rewatch follows a list that has changed. Another change may have overtaken it:
+// whom that has put back is watched again.
+func (s *Store) rewatch(ctx context.Context, user string, added, removed []string) error {
 	if err := s.watch(ctx, user, removed, redis.Pipeliner.SRem); err != nil {
 		return err
 	}
@@ -71,10 +79,7 @@ func (s *Store) PutContacts(ctx context.Context, user string, contacts []string)
 	if err != nil {
 		return err
 	}
-	if err := s.watch(ctx, user, slices.Concat(added, again), redis.Pipeliner.SAdd); err != nil {
-		return err
-	}
-	return s.publish(ctx, []string{own.channel()}, contactsWord)
+	return s.watch(ctx, user, slices.Concat(added, again), redis.Pipeliner.SAdd)
 }
 
 // watch adds a user to the watchers of others, or takes it out.

@@ -344,6 +344,31 @@ func TestContacts_ReplaceTheWholeListAndItsWatchers(t *testing.T) {
 	})
 }
 
+func TestContacts_AnOvertakenChangeMendsWhatItUndoes(t *testing.T) {
+	each(t, Config{}, func(t *testing.T, s *Store) {
+		if err := s.PutContacts(t.Context(), "ann", []string{"bob", "cy"}); err != nil {
+			t.Fatal(err)
+		}
+		// One takes both off the list, and before it has followed that up another
+		// puts bob back.
+		a, err := s.run(t.Context(), contactsScript, []string{keysOfUser("ann").contacts()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := s.PutContacts(t.Context(), "ann", []string{"bob"}); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.rewatch(t.Context(), "ann", a.list(1), a.list(2)); err != nil {
+			t.Fatal(err)
+		}
+		for other, want := range map[string]bool{"bob": true, "cy": false} {
+			if got, err := s.rdb.SIsMember(t.Context(), keysOfUser(other).watchers(), "ann").Result(); err != nil || got != want {
+				t.Errorf("ann watches %s: %v, %v, want %v", other, got, err, want)
+			}
+		}
+	})
+}
+
 func TestContacts_PutAtOnceLeaveNobodyUnwatched(t *testing.T) {
 	each(t, Config{}, func(t *testing.T, s *Store) {
 		var all sync.WaitGroup
