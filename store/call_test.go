@@ -162,6 +162,18 @@ func TestCall_WhoIsLateIsOutBeforeAnybodyIsTold(t *testing.T) {
 			}
 			return []string{"leave"}
 		},
+		"state": func(t *testing.T, s *Store) []string {
+			if r, err := s.State(t.Context(), "r"); err != nil || r.InCall || r.Seq != 5 || r.Entries != 5 || r.Members != 3 {
+				t.Errorf("%+v, %v", r, err)
+			}
+			return nil
+		},
+		"closing": func(t *testing.T, s *Store) []string {
+			if err := s.CloseRoom(t.Context(), "r"); err != nil {
+				t.Error(err)
+			}
+			return []string{"leave"}
+		},
 		"no beat": func(t *testing.T, s *Store) []string {
 			if c, _, err := beats(t, s, "r", Known{}); err != nil || c.InCall || !c.New || c.Seq != 5 || c.Next >= 0 {
 				t.Errorf("%+v, %v", c, err)
@@ -212,6 +224,25 @@ func TestCall_ALeaveTakesTheBeatAlong(t *testing.T) {
 		if n := s.rdb.Exists(t.Context(), keysOfRoom("r").call()).Val(); n != 0 {
 			t.Error("the call outlives its callers")
 		}
+	})
+}
+
+func TestCall_IsOverWhenTheRoomIsClosed(t *testing.T) {
+	each(t, Config{}, func(t *testing.T, s *Store) {
+		for _, m := range []Member{member(1, "ann"), member(2, "bob")} {
+			join(t, s, "r", m)
+			beat(t, s, "r", m, true)
+		}
+		if err := s.CloseRoom(t.Context(), "r"); err != nil {
+			t.Fatal(err)
+		}
+		if r := join(t, s, "r", member(3, "cy")); r.InCall {
+			t.Errorf("afterwards: %+v", r)
+		}
+		if due := s.rdb.HExists(t.Context(), keysOfRoom("r").meta(), "call_due").Val(); due {
+			t.Error("somebody is still to be late")
+		}
+		saysAfter(t, s, "r", 2, "call true", "leave", "call false", "join")
 	})
 }
 

@@ -92,24 +92,42 @@ func (s *Store) State(ctx context.Context, room string) (RoomState, error) {
 	return all[0], nil
 }
 
+// states reads how rooms stand, once who is late is out of their calls: no node
+// looks after a room in which it has no member.
 func (s *Store) states(ctx context.Context, names []string) ([]RoomState, error) {
 	pipe := s.rdb.Pipeline()
+	now := pipe.Time(ctx)
 	metas := make([]*redis.SliceCmd, len(names))
 	members, entries := make([]*redis.IntCmd, len(names)), make([]*redis.IntCmd, len(names))
 	for i, room := range names {
 		k := keysOfRoom(room)
-		metas[i] = pipe.HMGet(ctx, k.meta(), "epoch", "seq", "in_call")
+		metas[i] = pipe.HMGet(ctx, k.meta(), "epoch", "seq", "in_call", "call_due")
 		members[i], entries[i] = pipe.HLen(ctx, k.members()), pipe.XLen(ctx, k.log())
 	}
 	if _, err := pipe.Exec(ctx); err != nil {
 		return nil, unavailable("read rooms", err)
 	}
 	out := make([]RoomState, len(names))
+	var late []int
+	var looks []call
 	for i, room := range names {
 		v := answer(metas[i].Val())
+		if due := v.uint(3); due != 0 && now.Val().UnixMilli() >= int64(due) {
+			late, looks = append(late, i), append(looks, s.roomCall(beatScript, room, Known{}, 0))
+		}
 		out[i] = RoomState{
 			Room: room, Epoch: v.text(0), Seq: v.uint(1), InCall: v.text(2) == "1",
 			Members: int(members[i].Val()), Entries: int(entries[i].Val()),
+		}
+	}
+	answers, err := s.runAll(ctx, looks)
+	if err != nil {
+		return nil, err
+	}
+	for j, a := range answers {
+		if r := &out[late[j]]; a.status() == "ok" {
+			r.Entries += int(a.uint(5))
+			r.Epoch, r.Seq, r.InCall = a.text(1), a.uint(2), a.text(3) == "1"
 		}
 	}
 	return out, nil

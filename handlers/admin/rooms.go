@@ -48,6 +48,13 @@ type Room struct {
 	RoomState
 	Members []Member `json:"members"`
 	More    bool     `json:"more" doc:"there are members that are not named"`
+	Call    []Caller `json:"call" doc:"who is in the room's call"`
+}
+
+// Caller is a client in a room's call.
+type Caller struct {
+	User   string `json:"user"`
+	Client uint32 `json:"client"`
 }
 
 // RoomName is the room that a path names.
@@ -63,11 +70,14 @@ func (a *api) serveRooms(h huma.API) {
 			if err != nil {
 				return nil, a.failed(err)
 			}
-			out := Room{RoomState: roomStateOf(r.RoomState), Members: make([]Member, len(r.Members)), More: r.RoomState.Members > len(r.Members)}
+			out := Room{RoomState: roomStateOf(r.RoomState), Members: make([]Member, len(r.Members)), More: r.RoomState.Members > len(r.Members), Call: make([]Caller, len(r.Callers))}
 			for i, m := range r.Members {
 				out.Members[i] = Member{
 					User: m.User, Client: m.Client, Device: m.Device, Session: m.Session, Node: m.At.Node, State: m.At.State,
 				}
+			}
+			for i, m := range r.Callers {
+				out.Call[i] = Caller{User: m.User, Client: m.Client}
 			}
 			return &answer[Room]{out}, nil
 		})

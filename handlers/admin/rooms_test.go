@@ -26,7 +26,7 @@ func TestAPI_RoomsAndSessionsAreToldAsTheFleetHasThem(t *testing.T) {
 		room: fleet.Room{RoomState: room, Members: []fleet.Member{{
 			Member: store.Member{User: "ann", Client: 7, Device: "tab", Session: "s1", Gen: 3},
 			At:     store.Attachment{Node: "n1", State: "live"},
-		}}},
+		}}, Callers: []store.Member{{User: "ann", Client: 7, Device: "tab", Session: "s1", Gen: 3}}},
 		log: store.Page{Epoch: "e1", Head: 9, Entries: []store.Entry{
 			{Header: store.Header{Kind: "join", User: "ann", Client: 7, Device: "tab"}, Seq: 3, TS: 1000},
 			{Header: store.Header{Kind: "message", User: "ann", Client: 7, ToUser: ptr("bob"), ToClient: ptr(uint32(8)), Type: ptr(uint8(0))}, Seq: 4, TS: 1001, Data: []byte(`{"a": [1, "ü"]}`)},
@@ -53,7 +53,7 @@ func TestAPI_RoomsAndSessionsAreToldAsTheFleetHasThem(t *testing.T) {
 		{"GET", "/admin/v1/rooms?prefix=z", "", 200, `{"items":[]}`, `rooms["z" "" 100]`},
 		{
 			"GET", "/admin/v1/rooms/a%2Fb", "", 200,
-			`{` + state + `,"members":[{"user":"ann","client":7,"device":"tab","session":"s1","node":"n1","state":"live"}],"more":true}`, "room[a/b]",
+			`{` + state + `,"members":[{"user":"ann","client":7,"device":"tab","session":"s1","node":"n1","state":"live"}],"more":true,"call":[{"user":"ann","client":7}]}`, "room[a/b]",
 		},
 		{"GET", "/admin/v1/rooms/100%25%20%F0%9F%90%A6", "", 200, "", "room[100% \U0001F426]"},
 		{"GET", "/admin/v1/rooms/r/log", "", 200, `{"epoch":"e1","events":[` + events + `],"more":false}`, "log[r 0 100]"},

@@ -18,7 +18,8 @@ var (
 // Room is a room, and who is in it.
 type Room struct {
 	store.RoomState
-	Members []Member // at most store.MembersTold
+	Members []Member       // at most store.MembersTold
+	Callers []store.Member // who is in the call, as many
 }
 
 // Member is a client in a room, and where its session is.
@@ -54,7 +55,7 @@ func (f *Fleet) Room(ctx context.Context, name string) (Room, error) {
 	if err != nil {
 		return Room{}, err
 	}
-	r := Room{RoomState: state, Members: make([]Member, len(sids))}
+	r := Room{RoomState: state, Members: make([]Member, len(sids)), Callers: info.Callers}
 	for i, m := range info.Members {
 		r.Members[i] = Member{m, places[i]}
 	}

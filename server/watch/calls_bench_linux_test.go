@@ -28,7 +28,7 @@ func BenchmarkBeats(b *testing.B) {
 	calls := NewCalls(st, callTimeout, discard)
 	rl := relay.New(st, fine, discard)
 	sub := st.NewSubscriber(store.Ref{Node: "n", Boot: "b"}, listener{rl})
-	rl.Listen(sub)
+	rl.Listen(sub, nobody{})
 	rl.Calls(calls.Heard)
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup

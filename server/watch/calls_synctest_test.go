@@ -29,24 +29,24 @@ type station struct {
 // listener passes what is heard on to the relay.
 type listener struct{ *relay.Relay }
 
-func (listener) Told(store.Word)           {}
 func (listener) Inbox(string, store.Inbox) {}
+func (listener) Told(store.Word)           {}
 func (l listener) Reset()                  { l.Suspect() }
 
-// unkept is where nobody keeps who is how present.
-type unkept struct{}
+// nobody keeps no roster.
+type nobody struct{}
 
-func (unkept) Entry(_, _ string, _ *wire.RoomEvent) {}
-func (unkept) Renewed(string)                       {}
-func (unkept) Presence(store.Presence)              {}
-func (unkept) Suspect()                             {}
+func (nobody) Entry(string, string, *wire.RoomEvent) {}
+func (nobody) Renewed(string)                        {}
+func (nobody) Presence(store.Presence)               {}
+func (nobody) Suspect()                              {}
 
 func (w *world) station(name string) *station {
 	w.Helper()
 	s := &station{w: w, Calls: NewCalls(w.store, callTimeout, discard)}
 	s.relay = relay.New(w.store, fine, discard)
 	sub := w.store.NewSubscriber(store.Ref{Node: name, Boot: "b"}, listener{s.relay})
-	s.relay.Listen(sub, unkept{})
+	s.relay.Listen(sub, nobody{})
 	s.relay.Calls(s.Heard)
 	w.run(sub.Run)
 	w.run(s.relay.Run)
