@@ -35,7 +35,7 @@ var floors = []floor{
 	{"store", []string{"store", "rules"}},
 	{"migrations", []string{"migrations", "store", "rules"}},
 	{"rules", []string{"rules"}},
-	{"wire", nil},
+	{"wire", []string{"wire"}},
 	{"internal", []string{""}}, // helpers of tests
 }
 
@@ -166,6 +166,7 @@ func TestFloors_FindsWhatIsWrong(t *testing.T) {
 		{"client/redirect.go", "godwit/rules/redirect", false},
 		{"client/redirect.go", "godwit/store", true},
 		{"wire/frame.go", "godwit/rules/order", true},
+		{"wire/chatd/chatd.go", "godwit/wire/command", false},
 		{"cmd/godwit/serve.go", "godwit/store", false},
 		{"attic/x.go", "fmt", true},
 	} {
