@@ -17,6 +17,7 @@ type Header struct {
 	User     string  `json:"u,omitempty"` // who sent, joined or left
 	Client   uint32  `json:"c,omitzero"`
 	Device   string  `json:"d,omitempty"`
+	Handle   string  `json:"uh,omitempty"` // of a sender whose handle is not the first that the name gives
 	ToUser   *string `json:"tu,omitzero"`
 	ToClient *uint32 `json:"tc,omitzero"`
 	Type     *uint8  `json:"ty,omitzero"`

@@ -3,13 +3,14 @@ package store
 import (
 	"context"
 	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"math/rand/v2"
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"godwit/rules/handle"
 )
 
 const (
@@ -17,7 +18,7 @@ const (
 	// It only has to outlast the renewal and any grace: a session's end gives
 	// the id back.
 	ClaimTTL = 2 * time.Hour
-	// HandleTTL is how long a handle stays a user's without a login.
+	// HandleTTL is how long a handle stays a user's without a session.
 	HandleTTL = 90 * 24 * time.Hour
 	// attempts bounds the draws for a free client id and the hashes for a
 	// free handle: with a billion sessions live the first is free 3 times of 4.
@@ -30,7 +31,7 @@ const (
 func (s *Store) Identify(ctx context.Context, sid, user string) (uint32, string, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.Timeout)
 	defer cancel()
-	handle := firstHandle(user)
+	draft := handle.First(user)
 	registered, client := false, uint32(0)
 	for range attempts {
 		draw := client
@@ -42,7 +43,7 @@ func (s *Store) Identify(ctx context.Context, sid, user string) (uint32, string,
 		if client == 0 {
 			claim = pipe.SetNX(ctx, clientKey(draw), sid, ClaimTTL)
 		}
-		key := handleKey(hex.EncodeToString(handle[:8]))
+		key := handleKey(draft.Handle().String())
 		pipe.SetNX(ctx, key, user, HandleTTL)
 		owner := pipe.Get(ctx, key)
 		if _, err := pipe.Exec(ctx); err != nil {
@@ -52,43 +53,52 @@ func (s *Store) Identify(ctx context.Context, sid, user string) (uint32, string,
 			client = draw
 		}
 		if registered = owner.Val() == user; !registered {
-			handle = nextHandle(handle)
+			draft = draft.Next()
 		}
 		if client != 0 && registered {
 			pipe := s.rdb.Pipeline()
 			pipe.Expire(ctx, key, HandleTTL)
 			_, err := pipe.Exec(ctx)
-			return client, hex.EncodeToString(handle[:8]), unavailable("renew handle", err)
+			return client, draft.Handle().String(), unavailable("renew handle", err)
 		}
 	}
 	return 0, "", errors.New("no free client id or handle: the store holds too many")
 }
 
-// firstHandle and nextHandle draw the candidates for a user's handle: the
-// first 8 bytes of SHA-256 of the name, then of that hash, never all zero.
-func firstHandle(user string) [32]byte { return nonZero(sha256.Sum256([]byte(user))) }
-
-func nextHandle(h [32]byte) [32]byte { return nonZero(sha256.Sum256(h[:])) }
-
-func nonZero(h [32]byte) [32]byte {
-	for [8]byte(h[:8]) == ([8]byte{}) {
-		h = sha256.Sum256(h[:])
+// UserOf is the user that a handle belongs to, or "" if nobody registered it.
+// May be repeated.
+func (s *Store) UserOf(ctx context.Context, h handle.Handle) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.Timeout)
+	defer cancel()
+	user, err := s.rdb.Get(ctx, handleKey(h.String())).Result()
+	if errors.Is(err, redis.Nil) {
+		return "", nil
 	}
-	return h
+	return user, unavailable("read handle", err)
 }
 
-// Reclaim writes the client ids of live sessions again, after a wipe and to
-// keep them from expiring. clients maps a client id to its session.
-func (s *Store) Reclaim(ctx context.Context, clients map[uint32]string) error {
-	if len(clients) == 0 {
+// Identity is what Identify has given a session.
+type Identity struct {
+	Session string
+	User    string
+	Client  uint32
+	Handle  string // 16 hex digits
+}
+
+// Reclaim writes the client ids and handles of live sessions again, after a
+// wipe and to keep them from expiring. May be repeated.
+func (s *Store) Reclaim(ctx context.Context, all []Identity) error {
+	if len(all) == 0 {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.Timeout)
 	defer cancel()
 	pipe := s.rdb.Pipeline()
-	for client, sid := range clients {
-		pipe.SetNX(ctx, clientKey(client), sid, ClaimTTL)
-		pipe.Expire(ctx, clientKey(client), ClaimTTL)
+	for _, id := range all {
+		pipe.SetNX(ctx, clientKey(id.Client), id.Session, ClaimTTL)
+		pipe.Expire(ctx, clientKey(id.Client), ClaimTTL)
+		pipe.SetNX(ctx, handleKey(id.Handle), id.User, HandleTTL)
+		pipe.Expire(ctx, handleKey(id.Handle), HandleTTL)
 	}
 	_, err := pipe.Exec(ctx)
 	return unavailable("renew client ids", err)

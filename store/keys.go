@@ -121,7 +121,7 @@ func clientKey(client uint32) string {
 }
 
 // handleKey holds the user that a handle belongs to: string, HandleTTL,
-// renewed at each login.
+// renewed at each login and by the nodes that hold the user's sessions.
 func handleKey(hex string) string { return "gw:{h:" + hex + "}:user" }
 
 // detachedKey is one shard of the detached index: zset of sid by the time, in

@@ -17,8 +17,8 @@ func TestRecords_OfEarlierVersionsStayReadable(t *testing.T) {
 	if m, err := parseRow("7", "3 12 40 3 5 sid-1 annphone more to come"); err != nil || m.Device != "phone" {
 		t.Errorf("row with an addition: %+v, %v", m, err)
 	}
-	h, err := decodeHeader(`{"k":"message","u":"ann","c":7,"d":"phone","tu":"bob","tc":9,"ty":3,"new":{"x":1}}`)
-	if err != nil || h.Kind != "message" || h.User != "ann" || h.Client != 7 || *h.ToUser != "bob" || *h.ToClient != 9 || *h.Type != 3 {
+	h, err := decodeHeader(`{"k":"message","u":"ann","c":7,"d":"phone","tu":"bob","tc":9,"ty":3,"uh":"0011223344556677","new":{"x":1}}`)
+	if err != nil || h.Kind != "message" || h.User != "ann" || h.Client != 7 || h.Handle != "0011223344556677" || *h.ToUser != "bob" || *h.ToClient != 9 || *h.Type != 3 {
 		t.Errorf("header: %+v, %v", h, err)
 	}
 	got, err := parseMessage(`e EPOCH 5 1700000000000 16 {"k":"leave","r" :"lost"}`)

@@ -27,6 +27,9 @@ type Member struct {
 	Device  string
 	Session string
 	Gen     uint64
+	// Handle is the user's, where it is not the first that the name gives; its
+	// messages say so. A member read from a room has none.
+	Handle string
 }
 
 // Room is how a room stands for one member.
@@ -175,7 +178,7 @@ type Sent struct {
 // Errors: ErrMoved, ErrNotMember, *GapError, ErrNoRecipient, ErrWiped, ErrUnavailable.
 func (s *Store) Send(ctx context.Context, room string, m Member, known Known, d Draft, done func(Sent, error)) {
 	header, err := Header{
-		Kind: "message", User: m.User, Client: m.Client, Device: m.Device,
+		Kind: "message", User: m.User, Client: m.Client, Device: m.Device, Handle: m.Handle,
 		ToUser: d.ToUser, ToClient: d.ToClient, Type: d.Type,
 	}.encode()
 	if err != nil {

@@ -9,6 +9,8 @@ import (
 
 	"github.com/go-json-experiment/json"
 	"github.com/redis/go-redis/v9"
+
+	"godwit/rules/handle"
 )
 
 // Session is a session's record.
@@ -41,7 +43,11 @@ const (
 
 // Member is who the session is in its rooms.
 func (r Session) Member() Member {
-	return Member{User: r.User, Client: r.Client, Device: r.Device, Session: r.ID, Gen: r.Gen}
+	m := Member{User: r.User, Client: r.Client, Device: r.Device, Session: r.ID, Gen: r.Gen}
+	if r.Handle != handle.First(r.User).Handle().String() {
+		m.Handle = r.Handle
+	}
+	return m
 }
 
 func (r Session) fields() ([]any, error) {

@@ -9,6 +9,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"godwit/rules/handle"
 )
 
 var here, there = Ref{"n1", "b1"}, Ref{"n2", "b2"}
@@ -318,14 +320,80 @@ func TestIdentify_NoTwoSessionsShareAClientOrTwoUsersAHandle(t *testing.T) {
 		if sum := sha256.Sum256([]byte("ann")); h1 != hex.EncodeToString(sum[:8]) {
 			t.Errorf("handle %s, want the first 8 bytes of SHA-256", h1)
 		}
-		taken := fmt.Sprintf("%x", firstHandle("bob"))[:16]
+		taken := handle.First("bob").Handle().String()
 		if err := s.rdb.Set(t.Context(), handleKey(taken), "somebody else", 0).Err(); err != nil {
 			t.Fatal(err)
 		}
 		_, h, err := s.Identify(t.Context(), "s3", "bob")
-		want := fmt.Sprintf("%x", nextHandle(firstHandle("bob")))[:16]
+		want := handle.First("bob").Next().Handle().String()
 		if err != nil || h != want {
 			t.Errorf("handle with the first one taken: %s, %v, want %s", h, err, want)
+		}
+	})
+}
+
+func TestUserOf_AHandleLeadsBackToItsUserAfterAWipeToo(t *testing.T) {
+	each(t, Config{}, func(t *testing.T, s *Store) {
+		ctx := t.Context()
+		client, h, err := s.Identify(ctx, "s1", "ann")
+		if err != nil {
+			t.Fatal(err)
+		}
+		ann, ok := handle.Parse(h)
+		if !ok {
+			t.Fatalf("handle %q", h)
+		}
+		is := func(when, want string) {
+			t.Helper()
+			if got, err := s.UserOf(ctx, ann); err != nil || got != want {
+				t.Errorf("%s the handle is of %q, %v, want %q", when, got, err, want)
+			}
+		}
+		is("at first", "ann")
+		if got, err := s.UserOf(ctx, handle.First("nobody").Handle()); err != nil || got != "" {
+			t.Errorf("a handle that nobody has is of %q, %v", got, err)
+		}
+		if err := s.rdb.FlushAll(ctx).Err(); err != nil {
+			t.Fatal(err)
+		}
+		is("wiped", "")
+		all := []Identity{{Session: "s1", User: "ann", Client: client, Handle: h}}
+		if err := s.Reclaim(ctx, all); err != nil {
+			t.Fatal(err)
+		}
+		is("written again", "ann")
+		all[0].User, all[0].Session = "eve", "s2"
+		if err := s.Reclaim(ctx, all); err != nil {
+			t.Fatal(err)
+		}
+		is("claimed by another", "ann")
+		if sid := s.rdb.Get(ctx, clientKey(client)).Val(); sid != "s1" {
+			t.Errorf("the client id is of %q, want s1", sid)
+		}
+		for _, key := range []string{handleKey(h), clientKey(client)} {
+			if ttl := s.rdb.TTL(ctx, key).Val(); ttl <= 0 {
+				t.Errorf("%s stands for %s", key, ttl)
+			}
+		}
+	})
+}
+
+func TestSend_TellsTheHandleOnlyWhereTheNameDoesNot(t *testing.T) {
+	each(t, Config{}, func(t *testing.T, s *Store) {
+		usual, second := handle.First("ann").Handle().String(), handle.First("ann").Next().Handle().String()
+		for i, h := range []string{usual, second} {
+			m := Session{ID: fmt.Sprintf("s%d", i), User: "ann", Client: uint32(i + 1), Handle: h, Gen: 1}.Member()
+			join(t, s, "r", m)
+			sent(t, s, "r", m, Draft{Data: []byte("1")})
+		}
+		page, err := s.Read(t.Context(), "r", 1, 4, 10)
+		if err != nil || len(page.Entries) != 4 {
+			t.Fatalf("the log: %+v, %v", page, err)
+		}
+		for i, want := range []string{"", "", "", second} {
+			if got := page.Entries[i].Handle; got != want {
+				t.Errorf("entry %d tells the handle %q, want %q", i+1, got, want)
+			}
 		}
 	})
 }

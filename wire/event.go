@@ -42,6 +42,10 @@ type RoomEvent struct {
 	Ephemeral bool   `json:"ephemeral,omitzero"`
 	TS        int64  `json:"ts"`
 
+	// Handle is that of From's user, 16 hex digits, where it is not the first
+	// that the name gives. No client of this endpoint is told.
+	Handle string `json:"-"`
+
 	once  sync.Once
 	frame []byte
 }

@@ -11,7 +11,7 @@ func Event(room string, e *store.Entry) *wire.RoomEvent {
 		Room: room, Seq: e.Seq, Kind: wire.Kind(e.Kind),
 		From: wire.Member{User: e.User, Client: e.Client, Device: e.Device},
 		Type: e.Type, Data: e.Data, Reason: e.Reason, InCall: e.InCall,
-		Ephemeral: e.Seq == 0, TS: e.TS,
+		Ephemeral: e.Seq == 0, TS: e.TS, Handle: e.Handle,
 	}
 	if e.ToUser != nil || e.ToClient != nil {
 		ev.To = &wire.To{User: e.ToUser, Client: e.ToClient}

@@ -175,6 +175,13 @@ func (s *Session) member() store.Member {
 // Client is the session's client id.
 func (s *Session) Client() uint32 { return s.who.Client }
 
+// Identity is who the session is in the whole store.
+func (s *Session) Identity() store.Identity {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return store.Identity{Session: s.id, User: s.who.User, Client: s.who.Client, Handle: s.record.Handle}
+}
+
 // Record is what a store that was wiped is told again: the record and the rooms.
 func (s *Session) Record() (store.Session, []string) {
 	s.mu.Lock()

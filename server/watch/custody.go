@@ -255,16 +255,17 @@ func (c *Custody) Whole(ctx context.Context) error {
 	return nil
 }
 
-// claims renews the client ids of this node's sessions, or writes them again.
+// claims renews the client ids and handles of this node's sessions, or writes
+// them again.
 func (c *Custody) claims(ctx context.Context) error {
-	batch := make(map[uint32]string, reclaimBatch)
+	batch := make([]store.Identity, 0, reclaimBatch)
 	for _, s := range c.Hub.All() {
-		batch[s.Client()] = s.ID()
+		batch = append(batch, s.Identity())
 		if len(batch) == reclaimBatch {
 			if err := c.Store.Reclaim(ctx, batch); err != nil {
 				return err
 			}
-			clear(batch)
+			batch = batch[:0]
 		}
 	}
 	return c.Store.Reclaim(ctx, batch)
