@@ -146,3 +146,36 @@ func FuzzBytes(f *testing.F) {
 		}
 	})
 }
+
+func TestSubprotocol_IsSelectedWhereverItIsOffered(t *testing.T) {
+	h := New(Config{MaxFrame: 65536, Outbox: 1 << 20}, &porter{}, slog.New(slog.DiscardHandler))
+	for _, c := range []struct {
+		name    string
+		offered []string
+		want    string
+	}{
+		{"alone", []string{"godwit.v1"}, "godwit.v1"},
+		{"behind another", []string{"x, godwit.v1"}, "godwit.v1"},
+		{"in a second line", []string{"x", "godwit.v1,y"}, "godwit.v1"},
+		{"another", []string{"x"}, ""},
+		{"none", nil, ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			ours, theirs := pipe.New()
+			defer ours.Close()
+			r := handshake()
+			for _, line := range c.offered {
+				r.Header.Add("Sec-WebSocket-Protocol", line)
+			}
+			h.ServeHTTP(hijacked{httptest.NewRecorder(), theirs}, r)
+			res, err := http.ReadResponse(bufio.NewReader(ours), r)
+			if err != nil || res.StatusCode != http.StatusSwitchingProtocols {
+				t.Fatalf("%+v, %v", res, err)
+			}
+			if got := res.Header.Get("Sec-WebSocket-Protocol"); got != c.want {
+				t.Errorf("selected %q, want %q", got, c.want)
+			}
+		})
+	}
+	h.readers.Wait()
+}

@@ -6,7 +6,6 @@ import (
 	"io"
 	"net"
 	"runtime/debug"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -26,34 +25,90 @@ const (
 	pingsUnanswered = 2
 )
 
-// conn is one websocket connection. It is the session.Socket of its session.
-type conn struct {
-	h    *Handler
-	net  net.Conn
-	ws   *gws.Conn
-	box  *outbox
-	ctx  context.Context
-	stop context.CancelCauseFunc
+// Dialect is what one socket speaks: it serves the client's frames, and puts
+// what the session tells into frames. First and Frame are called by the socket's
+// reader; the others by anybody, and they do not wait.
+type Dialect interface {
+	// First serves the first frame: it logs in and says so (Conn.Serve), or the
+	// socket is closed.
+	First(b []byte)
+	// Frame serves a frame of a socket that has logged in.
+	Frame(b []byte)
+	// Event is a room's event as a frame, or nil if the dialect has nothing to
+	// say of it. Nobody changes the frame.
+	Event(ev *wire.RoomEvent) []byte
+	// Presence is how present a user is as a frame, or nil.
+	Presence(p *wire.Presence) []byte
+	// Notice is any other notification as a frame, or nil.
+	Notice(method string, params any) []byte
+}
+
+// Conn is one websocket connection. It is the session.Socket of its session.
+type Conn struct {
+	h       *Handler
+	net     net.Conn
+	ws      *gws.Conn
+	op      byte // of its frames: text or binary
+	dialect Dialect
+	box     *outbox
+	ctx     context.Context
+	stop    context.CancelCauseFunc
 
 	opened  time.Time
 	session atomic.Pointer[session.Session] // set by the reader, once
-	logging atomic.Bool                     // a first request is being served
+	logging atomic.Bool                     // a first frame is being served
+	ended   atomic.Bool                     // the session ends with the socket
 	heard   atomic.Int64                    // unix ns of the last whole frame; 0: none
 
 	unread bool // owned by the reader: a read failed, none follows
 	pings  int  // owned by the wheel: sent since the socket was last heard
 }
 
-func newConn(h *Handler, raw net.Conn) *conn {
+func newConn(h *Handler, raw net.Conn, op byte) *Conn {
 	ctx, stop := context.WithCancelCause(context.Background())
-	return &conn{h: h, net: raw, box: newOutbox(raw, h.cfg.Outbox, &h.Stats), ctx: ctx, stop: stop}
+	return &Conn{h: h, net: raw, op: op, box: newOutbox(raw, h.cfg.Outbox, &h.Stats), ctx: ctx, stop: stop}
+}
+
+// Context ends with the connection.
+func (c *Conn) Context() context.Context { return c.ctx }
+
+// Serve says that the socket has logged in: its frames are the session's from
+// here on. Called once, by the reader.
+func (c *Conn) Serve(s *session.Session) { c.session.Store(s) }
+
+// Session is what Serve was given; nil before.
+func (c *Conn) Session() *session.Session { return c.session.Load() }
+
+// Say queues an answer.
+func (c *Conn) Say(b []byte) { c.box.put(item{op: c.op, kind: answer, payload: b}) }
+
+// Bad counts a frame that is none.
+func (c *Conn) Bad() { c.h.Stats.BadFrames.Add(1) }
+
+// Pace waits while too many answers wait for the peer. Only the reader may.
+func (c *Conn) Pace() {
+	if err := c.box.wait(c.ctx, answer, answersAhead); err != nil && !errors.Is(err, errClosed) {
+		c.h.log.Debug("reader ends", "error", err)
+	}
+}
+
+// Over says that the socket is closed, or about to be: nothing more is sent.
+func (c *Conn) Over() bool { return c.box.over() }
+
+// End closes the socket, and its session is over with it.
+func (c *Conn) End(code wire.CloseCode, reason string) {
+	c.ended.Store(true)
+	c.Close(code, reason)
 }
 
 // run reads until the socket ends, then gives everything back.
-func (c *conn) run() {
+func (c *Conn) run() {
 	c.read()
 	c.stop(errClosed)
 	if s := c.session.Load(); s != nil {
+		if c.ended.Load() {
+			s.Finish()
+		}
 		s.Dropped(c.ctx)
 	}
 	c.linger()
@@ -62,7 +117,7 @@ func (c *conn) run() {
 
 // read reads until the socket ends. gws slices by the length that a frame says,
 // outside its own recovery: one past 2^63 panics, and must not end the node.
-func (c *conn) read() {
+func (c *Conn) read() {
 	defer func() {
 		if v := recover(); v != nil {
 			c.h.Stats.Panics.Add(1)
@@ -75,7 +130,7 @@ func (c *conn) read() {
 
 // linger lets the peer take what is queued and hang up first, so that it gets
 // the close code and not a reset.
-func (c *conn) linger() {
+func (c *Conn) linger() {
 	c.box.seal(uint16(wire.CloseGoingAway), "", false) // nothing follows
 	c.box.writer.Wait()
 	if half, ok := c.net.(interface{ CloseWrite() error }); ok && half.CloseWrite() == nil {
@@ -86,21 +141,23 @@ func (c *conn) linger() {
 	c.net.Close()
 }
 
-// Deliver queues one live event, or evicts a socket that does not keep up.
-func (c *conn) Deliver(ev *wire.RoomEvent) { c.live(ev.Frame()) }
+// Deliver queues one live event.
+func (c *Conn) Deliver(ev *wire.RoomEvent) { c.live(c.dialect.Event(ev)) }
 
 // Presence queues how present a user is. What the client asked for, as by its
 // login, is bounded by what there is to see.
-func (c *conn) Presence(p *wire.Presence, live bool) {
+func (c *Conn) Presence(p *wire.Presence, live bool) {
+	b := c.dialect.Presence(p)
 	if live {
-		c.live(p.Frame())
-		return
+		c.live(b)
+	} else if b != nil {
+		c.Say(b)
 	}
-	c.box.put(item{op: opText, kind: answer, payload: p.Frame()})
 }
 
-func (c *conn) live(frame []byte) {
-	if c.box.put(item{op: opText, kind: live, payload: frame}) {
+// live queues what nobody asked for, or evicts a socket that does not keep up.
+func (c *Conn) live(b []byte) {
+	if b == nil || c.box.put(item{op: c.op, kind: live, payload: b}) {
 		return
 	}
 	if c.close(wire.CloseTooSlow, "too slow: the outbox is full; resume", true) {
@@ -109,29 +166,28 @@ func (c *conn) live(frame []byte) {
 }
 
 // Notify queues a notification.
-func (c *conn) Notify(method string, params any) {
-	b, err := wire.AppendNotice(nil, method, params)
-	if err != nil {
-		c.h.log.Error("notification not encoded", "method", method, "error", err)
-		return
+func (c *Conn) Notify(method string, params any) {
+	if b := c.dialect.Notice(method, params); b != nil {
+		c.Say(b)
 	}
-	c.box.put(item{op: opText, kind: answer, payload: b})
 }
 
 // Replay queues one event of the log, once the earlier ones are on their way.
-func (c *conn) Replay(ctx context.Context, ev *wire.RoomEvent) error {
+func (c *Conn) Replay(ctx context.Context, ev *wire.RoomEvent) error {
 	if err := c.box.wait(ctx, replay, replayAhead); err != nil {
 		return err
 	}
-	c.box.put(item{op: opText, kind: replay, payload: ev.Frame()})
+	if b := c.dialect.Event(ev); b != nil {
+		c.box.put(item{op: c.op, kind: replay, payload: b})
+	}
 	return nil
 }
 
 // Close sends what is queued, then the close frame, then ends the connection.
-func (c *conn) Close(code wire.CloseCode, reason string) { c.close(code, reason, false) }
+func (c *Conn) Close(code wire.CloseCode, reason string) { c.close(code, reason, false) }
 
 // close seals the outbox and wakes the reader; it says whether it was the first.
-func (c *conn) close(code wire.CloseCode, reason string, drop bool) bool {
+func (c *Conn) close(code wire.CloseCode, reason string, drop bool) bool {
 	if !c.box.seal(uint16(code), reason, drop) {
 		return false
 	}
@@ -142,7 +198,7 @@ func (c *conn) close(code wire.CloseCode, reason string, drop bool) bool {
 }
 
 // due does what time does to the connection, and says when to ask again.
-func (c *conn) due(now time.Time) time.Time {
+func (c *Conn) due(now time.Time) time.Time {
 	if c.ctx.Err() != nil {
 		return time.Time{}
 	}
@@ -177,7 +233,7 @@ func (c *conn) due(now time.Time) time.Time {
 }
 
 // silence pings a socket that is silent, and closes one that stays so.
-func (c *conn) silence(now time.Time) time.Time {
+func (c *Conn) silence(now time.Time) time.Time {
 	ping := c.h.cfg.Ping
 	heard := time.Unix(0, c.heard.Load())
 	if now.Sub(heard) < ping {
@@ -203,7 +259,7 @@ func (c *conn) silence(now time.Time) time.Time {
 // goroutine that reads.
 type reader struct{ gws.BuiltinEventHandler }
 
-func of(ws *gws.Conn) *conn { return ws.NetConn().(gathering).c }
+func of(ws *gws.Conn) *Conn { return ws.NetConn().(gathering).c }
 
 func (reader) OnOpen(*gws.Conn) {}
 
@@ -232,129 +288,23 @@ func (reader) OnMessage(ws *gws.Conn, m *gws.Message) {
 	}
 	c.heard.Store(time.Now().UnixNano())
 	c.h.Stats.FramesIn.Add(1)
-	if m.Opcode != gws.OpcodeText {
-		c.Close(wire.CloseBinary, "this endpoint speaks text frames")
+	if byte(m.Opcode) != c.op {
+		c.Close(wire.CloseBinary, "this endpoint speaks "+spoken[c.op]+" frames")
 		return
 	}
 	if c.session.Load() == nil {
 		c.first(m.Bytes())
 	} else {
-		c.frame(m.Bytes())
+		c.dialect.Frame(m.Bytes())
 	}
-	if err := c.box.wait(c.ctx, answer, answersAhead); err != nil && !errors.Is(err, errClosed) {
-		c.h.log.Debug("reader ends", "error", err)
-	}
+	c.Pace()
 }
 
-// first serves the first frame, which must be a login.
-func (c *conn) first(b []byte) {
+var spoken = map[byte]string{opText: "text", opBinary: "binary"}
+
+// first serves the first frame. Meanwhile the hello timeout does not count.
+func (c *Conn) first(b []byte) {
 	c.logging.Store(true)
 	defer c.logging.Store(false)
-	f, bad := wire.ParseFrame(b)
-	var r wire.Request
-	switch {
-	case bad != nil:
-	case f.Batch:
-		bad = wire.ErrRequest("the first frame is a single request for hello, resume or handover")
-	default:
-		r = f.Requests[0]
-		if bad = r.Err; bad == nil && (r.ID == nil || !login(r.Method)) {
-			bad = wire.ErrRequest("the first frame is a request for hello, resume or handover")
-		}
-	}
-	if bad != nil {
-		c.h.Stats.BadFrames.Add(1)
-		c.say(wire.AppendError(nil, r.ID, bad))
-		c.Close(wire.CloseProtocol, bad.Message)
-		return
-	}
-	s, reply := c.h.node.Login(c.ctx, c, r.Method, r.Params)
-	if reply.Err == nil {
-		c.session.Store(s)
-	}
-	c.answer(r, reply)
+	c.dialect.First(b)
 }
-
-func login(method string) bool {
-	return method == "hello" || method == "resume" || method == "handover"
-}
-
-// frame serves one frame of an attached session.
-func (c *conn) frame(b []byte) {
-	f, bad := wire.ParseFrame(b)
-	if bad != nil {
-		c.h.Stats.BadFrames.Add(1)
-		c.say(wire.AppendError(nil, nil, bad))
-		return
-	}
-	if !f.Batch {
-		c.request(f.Requests[0], func(reply session.Reply) { c.answer(f.Requests[0], reply) })
-		return
-	}
-	replies := make([]session.Reply, len(f.Requests))
-	var open sync.WaitGroup
-	for i, r := range f.Requests {
-		open.Add(1)
-		c.request(r, func(reply session.Reply) {
-			replies[i] = reply
-			open.Done()
-		})
-	}
-	open.Wait()
-	out := []byte{'['}
-	for i, r := range f.Requests {
-		if r.ID == nil {
-			continue
-		}
-		if len(out) > 1 {
-			out = append(out, ',')
-		}
-		out = c.encode(out, r, replies[i])
-	}
-	if len(out) > 1 {
-		c.say(append(out, ']'))
-	}
-	for _, reply := range replies {
-		if reply.After != nil {
-			reply.After()
-		}
-	}
-}
-
-// request runs one request; done is called once, maybe later.
-func (c *conn) request(r wire.Request, done func(session.Reply)) {
-	switch {
-	case r.Err != nil:
-		c.h.Stats.BadFrames.Add(1)
-		done(session.Reply{Err: r.Err})
-	case login(r.Method):
-		done(session.Reply{Err: wire.ErrRequest("this socket has logged in already")})
-	default:
-		c.session.Load().Call(c.ctx, r.Method, r.Params, done)
-	}
-}
-
-// answer queues the answer to a request, unless it is a notification, and then
-// does what follows it.
-func (c *conn) answer(r wire.Request, reply session.Reply) {
-	if r.ID != nil {
-		c.say(c.encode(nil, r, reply))
-	}
-	if reply.After != nil {
-		reply.After()
-	}
-}
-
-func (c *conn) encode(b []byte, r wire.Request, reply session.Reply) []byte {
-	if reply.Err != nil {
-		return wire.AppendError(b, r.ID, reply.Err)
-	}
-	out, err := wire.AppendResult(b, r.ID, reply.Result)
-	if err != nil {
-		c.h.log.Error("answer not encoded", "method", r.Method, "error", err)
-		return wire.AppendError(b, r.ID, wire.ErrInternal())
-	}
-	return out
-}
-
-func (c *conn) say(b []byte) { c.box.put(item{op: opText, kind: answer, payload: b}) }

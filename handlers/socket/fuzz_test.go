@@ -36,7 +36,8 @@ func FuzzFirstFrame(f *testing.F) {
 	f.Fuzz(func(t *testing.T, frame []byte) {
 		ours, theirs := pipe.New()
 		defer theirs.Close()
-		c := newConn(h, ours)
+		c := newConn(h, ours, opText)
+		c.dialect = speakRPC(c)
 		c.first(frame)
 		c.box.writer.Wait()
 		ours.Close()

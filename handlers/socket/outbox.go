@@ -36,10 +36,11 @@ const (
 
 // opcodes of RFC 6455.
 const (
-	opText  = 0x1
-	opClose = 0x8
-	opPing  = 0x9
-	opPong  = 0xA
+	opText   = 0x1
+	opBinary = 0x2
+	opClose  = 0x8
+	opPing   = 0x9
+	opPong   = 0xA
 	// opRaw is bytes that are framed already: what gws itself writes.
 	opRaw = 0xFF
 )

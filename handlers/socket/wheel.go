@@ -15,18 +15,18 @@ const (
 // when to ask again. One goroutine and no timer for all of them.
 type wheel struct {
 	mu    sync.Mutex
-	slots [wheelSlots]map[*conn]time.Time // guarded by mu
+	slots [wheelSlots]map[*Conn]time.Time // guarded by mu
 	at    int                             // guarded by mu: the slot that is due next
 }
 
 // add puts a connection in the slot of its time, or in the furthest one.
-func (w *wheel) add(c *conn, due time.Time, now time.Time) {
+func (w *wheel) add(c *Conn, due time.Time, now time.Time) {
 	steps := int(max(0, due.Sub(now))/wheelStep) + 1
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	slot := (w.at + min(steps, wheelSlots-1)) % wheelSlots
 	if w.slots[slot] == nil {
-		w.slots[slot] = make(map[*conn]time.Time)
+		w.slots[slot] = make(map[*Conn]time.Time)
 	}
 	w.slots[slot][c] = due
 }

@@ -240,6 +240,17 @@ func (s *Session) Gone() {
 	s.Quit(wire.CloseSessionGone, "the session has ended; say hello again")
 }
 
+// Finish ends the session for good, as bye does. Its socket is closed already.
+func (s *Session) Finish() {
+	s.mu.Lock()
+	over := s.over
+	s.over = true
+	s.mu.Unlock()
+	if !over {
+		s.door.Leaving.End(s.id, s.Gen(), wire.LeftByChoice)
+	}
+}
+
 // Send asks the socket to pass a notification on and, if code is not 0, to
 // close. The session stays, to be detached.
 func (s *Session) Send(method string, params any, code wire.CloseCode, reason string) {

@@ -1,0 +1,207 @@
+package socket
+
+import (
+	"bufio"
+	"net"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/lxzan/gws"
+)
+
+// Way is one way in: an endpoint, and what is spoken there.
+type Way struct {
+	// Protocol is the subprotocol that is selected where it is offered. Who
+	// offers none is served, too.
+	Protocol string
+	// Binary says that frames are binary, both ways; else they are text.
+	Binary bool
+	// Enter decides, before the upgrade and after all other checks, whether a
+	// request may come in, and how what its socket speaks is made. If it gives
+	// nil it has answered the request.
+	Enter func(w http.ResponseWriter, r *http.Request) func(*Conn) Dialect
+}
+
+// Way is a further way in. Its sockets are the handler's as those of /v1/ws are.
+func (h *Handler) Way(w Way) http.Handler { return h.way(w) }
+
+// way is a Way of a handler.
+type way struct {
+	Way
+	h        *Handler
+	op       byte // of its frames
+	compress bool
+	// without and with the subprotocol
+	plain, named *gws.Upgrader
+}
+
+func (h *Handler) way(w Way) *way {
+	y := &way{Way: w, h: h, op: opText, compress: h.cfg.Compress}
+	if w.Binary {
+		// What applications put into opaque bytes is mostly small or compressed.
+		y.op, y.compress = opBinary, false
+	}
+	option := func(protocols ...string) *gws.ServerOption {
+		return &gws.ServerOption{
+			ReadBufferSize:     512,
+			ReadMaxPayloadSize: h.cfg.MaxFrame,
+			CheckUtf8Enabled:   true,
+			SubProtocols:       protocols,
+			Recovery:           h.recover,
+			PermessageDeflate:  gws.PermessageDeflate{Enabled: y.compress, PoolSize: 4},
+		}
+	}
+	y.plain, y.named = gws.NewUpgrader(reader{}, option()), gws.NewUpgrader(reader{}, option(w.Protocol))
+	return y
+}
+
+// ServeHTTP upgrades one request.
+func (y *way) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	h := y.h
+	if r.Method != http.MethodGet || !strings.EqualFold(r.Header.Get("Upgrade"), "websocket") {
+		w.Header().Set("Upgrade", "websocket")
+		http.Error(w, "this is a websocket endpoint", http.StatusUpgradeRequired)
+		return
+	}
+	if no := h.node.Admit(); no != nil {
+		w.Header().Set("Retry-After", strconv.Itoa(max(1, int(no.RetryAfter.Seconds()))))
+		http.Error(w, "no new sockets now: "+no.Reason, http.StatusServiceUnavailable)
+		return
+	}
+	if !h.allowed(r) {
+		h.node.Left()
+		http.Error(w, "this Origin is not allowed (GODWIT_ALLOWED_ORIGINS)", http.StatusForbidden)
+		return
+	}
+	speak := y.Enter(w, r)
+	if speak == nil {
+		h.node.Left()
+		return
+	}
+	hijacker, ok := w.(http.Hijacker)
+	if !ok {
+		h.node.Left()
+		http.Error(w, "the connection cannot be upgraded", http.StatusInternalServerError)
+		return
+	}
+	raw, _, err := hijacker.Hijack()
+	if err != nil {
+		h.node.Left()
+		h.log.Warn("connection not taken over", "error", err)
+		return
+	}
+	c := newConn(h, raw, y.op)
+	c.dialect = speak(c)
+	upgrader := y.plain
+	if slices.Contains(Offers(r), y.Protocol) {
+		upgrader = y.named
+		r.Header.Set("Sec-WebSocket-Protocol", y.Protocol) // gws reads one line of them
+	}
+	seen := gathering{raw, c}
+	ws, err := upgrader.UpgradeFromConn(seen, bufio.NewReaderSize(seen, 512), r)
+	if err != nil { // gws has answered it through the outbox
+		c.box.writer.Wait()
+		raw.Close()
+		h.node.Left()
+		return
+	}
+	c.box.mu.Lock()
+	c.box.compress = y.compress && strings.Contains(r.Header.Get("Sec-WebSocket-Extensions"), "permessage-deflate")
+	c.box.mu.Unlock()
+	c.ws, c.opened = ws, time.Now()
+	if !h.take(c) {
+		raw.Close()
+		h.node.Left()
+	}
+}
+
+// Offers are the subprotocols that a client offers, in its order.
+func Offers(r *http.Request) []string {
+	var all []string
+	for _, line := range r.Header.Values("Sec-WebSocket-Protocol") {
+		for offer := range strings.SplitSeq(line, ",") {
+			all = append(all, strings.TrimSpace(offer))
+		}
+	}
+	return all
+}
+
+// allowed checks the Origin, which only browsers send and no script can forge.
+func (h *Handler) allowed(r *http.Request) bool {
+	origin := r.Header.Get("Origin")
+	if origin == "" {
+		return true
+	}
+	u, err := url.Parse(origin)
+	if err != nil || u.Host == "" {
+		// "null" and the like are nobody's origin.
+		return len(h.cfg.Origins) == 1 && h.cfg.Origins[0] == "*"
+	}
+	if len(h.cfg.Origins) == 0 {
+		return strings.EqualFold(u.Host, r.Host)
+	}
+	for _, o := range h.cfg.Origins {
+		if matches(o, u) {
+			return true
+		}
+	}
+	return false
+}
+
+// matches compares an origin with one entry of the setting.
+func matches(entry string, origin *url.URL) bool {
+	if entry == "*" {
+		return true
+	}
+	scheme, host, ok := strings.Cut(entry, "://")
+	if !ok {
+		scheme, host = "", entry
+	}
+	if scheme != "" && !strings.EqualFold(scheme, origin.Scheme) {
+		return false
+	}
+	if rest, wild := strings.CutPrefix(host, "*"); wild {
+		return len(origin.Host) > len(rest) && strings.EqualFold(origin.Host[len(origin.Host)-len(rest):], rest)
+	}
+	return strings.EqualFold(host, origin.Host)
+}
+
+// gathering is the connection as gws sees it: what it writes goes through the
+// outbox, in order with everything else.
+type gathering struct {
+	net.Conn
+	c *Conn
+}
+
+// Read notes that nothing more can be read.
+func (g gathering) Read(p []byte) (int, error) {
+	n, err := g.Conn.Read(p)
+	if err != nil {
+		g.c.unread = true
+	}
+	return n, err
+}
+
+// Write takes what gws answers a frame with. After a failed read there is none
+// to answer: gws would tell the peer 1000, "the session was ended", of a
+// connection that is merely lost.
+func (g gathering) Write(p []byte) (int, error) {
+	if len(p) == 0 || g.c.unread {
+		return len(p), nil
+	}
+	g.c.box.put(item{op: opRaw, kind: control, payload: append([]byte(nil), p...)})
+	return len(p), nil
+}
+
+// Close is conn.run's to do, once the outbox is empty.
+func (g gathering) Close() error { return nil }
+
+// SetDeadline sets the reader's: the writer keeps its own.
+func (g gathering) SetDeadline(t time.Time) error { return g.SetReadDeadline(t) }
+
+// SetWriteDeadline is the outbox's to do.
+func (g gathering) SetWriteDeadline(time.Time) error { return nil }
