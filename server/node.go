@@ -11,6 +11,7 @@ import (
 
 	"github.com/go-json-experiment/json/jsontext"
 
+	"godwit/rules/handle"
 	"godwit/server/auth"
 	"godwit/server/fleet"
 	"godwit/server/hub"
@@ -20,6 +21,7 @@ import (
 	"godwit/server/session"
 	"godwit/server/watch"
 	"godwit/store"
+	"godwit/wire"
 )
 
 // Config is what a node is told.
@@ -286,6 +288,26 @@ func (n *Node) Left() { n.sockets.Add(-1) }
 // Login runs a socket's first request.
 func (n *Node) Login(ctx context.Context, sock session.Socket, method string, params jsontext.Value) (*session.Session, session.Reply) {
 	return n.door.Open(ctx, sock, method, params)
+}
+
+// Enter opens a session for a socket whose token was checked.
+func (n *Node) Enter(ctx context.Context, sock session.Socket, e session.Entry) (*session.Session, session.Reply) {
+	return n.door.Enter(ctx, sock, e)
+}
+
+// Verify says whom a token lets in.
+func (n *Node) Verify(ctx context.Context, token string) (auth.Claims, *wire.Error) {
+	return n.door.Verify(ctx, token)
+}
+
+// UserOf is the user that a handle belongs to, or "" if nobody has it.
+func (n *Node) UserOf(ctx context.Context, h handle.Handle) (string, error) {
+	return n.store.UserOf(ctx, h)
+}
+
+// HandlesOf are the handles of users, in their order.
+func (n *Node) HandlesOf(ctx context.Context, users []string) ([]handle.Handle, error) {
+	return n.store.HandlesOf(ctx, users)
 }
 
 // State is how the node stands, for probes.

@@ -77,6 +77,45 @@ func (s *Store) UserOf(ctx context.Context, h handle.Handle) (string, error) {
 	return user, unavailable("read handle", err)
 }
 
+// HandlesOf are the handles of users, in their order. One who never logged in has
+// the first that its name gives. May be repeated.
+func (s *Store) HandlesOf(ctx context.Context, users []string) ([]handle.Handle, error) {
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.Timeout)
+	defer cancel()
+	out, drafts := make([]handle.Handle, len(users)), make([]handle.Candidate, len(users))
+	open := make([]int, len(users)) // whose handle is not known
+	for i, user := range users {
+		open[i], drafts[i] = i, handle.First(user)
+		out[i] = drafts[i].Handle()
+	}
+	for range attempts {
+		if len(open) == 0 {
+			return out, nil
+		}
+		pipe := s.rdb.Pipeline()
+		owners := make([]*redis.StringCmd, len(open))
+		for k, i := range open {
+			owners[k] = pipe.Get(ctx, handleKey(drafts[i].Handle().String()))
+		}
+		if _, err := pipe.Exec(ctx); err != nil && !errors.Is(err, redis.Nil) {
+			return nil, unavailable("read handles", err)
+		}
+		var taken []int
+		for k, i := range open {
+			switch owners[k].Val() {
+			case users[i]:
+				out[i] = drafts[i].Handle()
+			case "": // it is not registered
+			default:
+				drafts[i] = drafts[i].Next()
+				taken = append(taken, i)
+			}
+		}
+		open = taken
+	}
+	return out, nil
+}
+
 // Identity is what Identify has given a session.
 type Identity struct {
 	Session string

@@ -42,7 +42,7 @@ func TestRecords_OfEarlierVersionsStayReadable(t *testing.T) {
 		"user": "ann", "client": "7", "device": "phone", "handle": "0011223344556677", "gen": "3", "node": "n", "boot": "b",
 		"secret": "hash", "exp": "1700000000000", "globs": "null", "presence": "131", "caps": "redirect", "state": "live", "later": "x",
 	})
-	if err != nil || rec.User != "ann" || rec.Gen != 3 || rec.Globs != nil || rec.Owner != (Ref{"n", "b"}) {
+	if err != nil || rec.User != "ann" || rec.Gen != 3 || rec.Globs != nil || !rec.HasDevice() || rec.Owner != (Ref{"n", "b"}) {
 		t.Errorf("session: %+v, %v", rec, err)
 	}
 }

@@ -29,6 +29,7 @@ type Session struct {
 	Globs    []string
 	Presence uint8
 	Caps     string
+	Dialect  string // what its socket speaks
 	State    string // live, detached or ending
 	Reason   string // why it ends
 	Moves    []Move // the last redirects, newest first
@@ -40,6 +41,17 @@ const (
 	StateDetached = "detached"
 	StateEnding   = "ending"
 )
+
+// Dialects of a session's socket. A session keeps its own for life.
+const (
+	DialectRPC     = "" // JSON-RPC
+	DialectChatd   = "chatd"
+	DialectStatusd = "statusd"
+)
+
+// HasDevice says whether the session is a device of its user, with a presence:
+// one of a single room (chatd) is not.
+func (r Session) HasDevice() bool { return r.Dialect != DialectChatd }
 
 // Member is who the session is in its rooms.
 func (r Session) Member() Member {
@@ -59,7 +71,7 @@ func (r Session) fields() ([]any, error) {
 		"user", r.User, "client", r.Client, "device", r.Device, "handle", r.Handle,
 		"node", r.Owner.Node, "boot", r.Owner.Boot, "secret", r.Secret,
 		"exp", r.Expires.UnixMilli(), "globs", string(globs), "presence", r.Presence,
-		"caps", r.Caps, "state", StateLive,
+		"caps", r.Caps, "dialect", r.Dialect, "state", StateLive,
 	}, nil
 }
 
@@ -76,7 +88,7 @@ func sessionOf(sid string, f map[string]string) (Session, error) {
 	return Session{
 		ID: sid, User: f["user"], Client: uint32(client), Device: f["device"], Handle: f["handle"],
 		Gen: gen, Owner: Ref{f["node"], f["boot"]}, Secret: f["secret"], Expires: time.UnixMilli(exp),
-		Globs: globs, Presence: uint8(presence), Caps: f["caps"], State: f["state"], Reason: f["reason"],
+		Globs: globs, Presence: uint8(presence), Caps: f["caps"], Dialect: f["dialect"], State: f["state"], Reason: f["reason"],
 		Moves: parseMoves(f["moves"]),
 	}, nil
 }

@@ -397,3 +397,37 @@ func TestSend_TellsTheHandleOnlyWhereTheNameDoesNot(t *testing.T) {
 		}
 	})
 }
+
+func TestHandlesOf_AreThoseThatUsersWereGiven(t *testing.T) {
+	each(t, Config{}, func(t *testing.T, s *Store) {
+		ctx := t.Context()
+		if err := s.rdb.Set(ctx, handleKey(handle.First("bob").Handle().String()), "somebody else", 0).Err(); err != nil {
+			t.Fatal(err)
+		}
+		users := []string{"ann", "bob", "cy", "never here"}
+		var want []string
+		for i, user := range users[:3] {
+			_, h, err := s.Identify(ctx, fmt.Sprintf("s%d", i), user)
+			if err != nil {
+				t.Fatal(err)
+			}
+			want = append(want, h)
+		}
+		want = append(want, handle.First("never here").Handle().String())
+		if want[1] != handle.First("bob").Next().Handle().String() {
+			t.Fatalf("bob has %s", want[1])
+		}
+		got, err := s.HandlesOf(ctx, users)
+		if err != nil || len(got) != len(want) {
+			t.Fatalf("%v, %v", got, err)
+		}
+		for i := range got {
+			if got[i].String() != want[i] {
+				t.Errorf("%s has %s, want %s", users[i], got[i], want[i])
+			}
+		}
+		if none, err := s.HandlesOf(ctx, nil); err != nil || len(none) != 0 {
+			t.Errorf("of nobody: %v, %v", none, err)
+		}
+	})
+}

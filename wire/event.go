@@ -46,8 +46,8 @@ type RoomEvent struct {
 	// that the name gives. No client of this endpoint is told.
 	Handle string `json:"-"`
 
-	once  sync.Once
-	frame []byte
+	once, otherOnce sync.Once
+	frame, other    []byte
 }
 
 // Frame is the event as a JSON-RPC notification, built once however many
@@ -60,6 +60,13 @@ func (e *RoomEvent) Frame() []byte {
 		e.frame = append(b, '}')
 	})
 	return e.frame
+}
+
+// FrameAs is the event in the one other form that it is told in, built by the
+// first socket that asks.
+func (e *RoomEvent) FrameAs(build func(*RoomEvent) []byte) []byte {
+	e.otherOnce.Do(func() { e.other = build(e) })
+	return e.other
 }
 
 // AppendJSON appends the event's params object.

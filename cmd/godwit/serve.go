@@ -24,12 +24,14 @@ import (
 	"github.com/spf13/cobra"
 
 	"godwit/handlers/admin"
+	"godwit/handlers/binary"
 	"godwit/handlers/socket"
 	"godwit/migrations"
 	"godwit/server"
 	"godwit/server/auth"
 	"godwit/server/session"
 	"godwit/store"
+	"godwit/wire/chatd"
 )
 
 // exitWithin is what the end of a process may take, when nothing is waited for.
@@ -216,6 +218,8 @@ func (m *node) run(ctx context.Context) error {
 	}, n, m.log)
 	router := chi.NewRouter()
 	router.Get("/v1/ws", ws.ServeHTTP)
+	router.Method(http.MethodGet, "/v1/chatd/{room}", binary.Chatd(binary.Config{MessageBytes: messageBytes(s)}, n, ws))
+	router.Method(http.MethodGet, "/v1/statusd", binary.Statusd(n, ws))
 	web := m.server(router)
 	ops := m.server(admin.New(admin.Config{Token: s.AdminToken, State: n.State, Fleet: n.Fleet(), MessageBytes: s.MaxMessage, MaxContacts: s.MaxContacts, Log: m.log}))
 
@@ -301,7 +305,7 @@ func (m *node) config() server.Config {
 	return server.Config{
 		Config: session.Config{
 			Node: store.Ref{Node: s.NodeID}, Origins: origins(s),
-			FrameBytes: s.MaxFrame, MessageBytes: min(s.MaxMessage, s.MaxFrame), Rooms: s.MaxRooms,
+			FrameBytes: s.MaxFrame, MessageBytes: messageBytes(s), Rooms: s.MaxRooms,
 			Rate: s.Rate, Burst: s.RateBurst, Ping: s.Ping, CallBeat: s.CallBeat,
 			CallTimeout: s.CallTimeout, Grace: s.Grace, History: s.History,
 		},
@@ -309,6 +313,10 @@ func (m *node) config() server.Config {
 		DrainBudget: s.DrainBudget, MaxSessions: s.MaxSessions,
 	}
 }
+
+// messageBytes is how long a message may be: what a frame holds, and what every
+// dialect can tell.
+func messageBytes(s Settings) int { return min(s.MaxMessage, s.MaxFrame, chatd.MaxMsg) }
 
 // origins is where clients may be sent: the setting, or the origins of the
 // node's and the fleet's own URLs.
@@ -370,13 +378,13 @@ func typeNext(addrs []string, dev bool) string {
 	fmt.Fprintf(&b, "Or let two terminals talk:\n")
 	for i, w := range who {
 		at := i % len(urls) // the others are for when that one is gone
-		fmt.Fprintf(&b, "  %s chat --url %s %s --room lobby\n", binary(), strings.Join(slices.Concat(urls[at:], urls[:at]), ","), w)
+		fmt.Fprintf(&b, "  %s chat --url %s %s --room lobby\n", thisProgram(), strings.Join(slices.Concat(urls[at:], urls[:at]), ","), w)
 	}
 	return b.String()
 }
 
-// binary is how to call this program again.
-func binary() string {
+// thisProgram is how to call this program again.
+func thisProgram() string {
 	if strings.Contains(os.Args[0], "go-build") { // go run has thrown it away by then
 		return "godwit"
 	}

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"runtime/debug"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -60,6 +61,9 @@ type Conn struct {
 	ended   atomic.Bool                     // the session ends with the socket
 	heard   atomic.Int64                    // unix ns of the last whole frame; 0: none
 
+	mu   sync.Mutex     // held while the connection ends, and while work begins
+	work sync.WaitGroup // of the dialect
+
 	unread bool // owned by the reader: a read failed, none follows
 	pings  int  // owned by the wheel: sent since the socket was last heard
 }
@@ -104,7 +108,10 @@ func (c *Conn) End(code wire.CloseCode, reason string) {
 // run reads until the socket ends, then gives everything back.
 func (c *Conn) run() {
 	c.read()
+	c.mu.Lock()
 	c.stop(errClosed)
+	c.mu.Unlock()
+	c.work.Wait()
 	if s := c.session.Load(); s != nil {
 		if c.ended.Load() {
 			s.Finish()
@@ -139,6 +146,16 @@ func (c *Conn) linger() {
 		}
 	}
 	c.net.Close()
+}
+
+// Go runs work of the dialect's that ends when the Context does. One that has
+// ended runs nothing.
+func (c *Conn) Go(work func()) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.ctx.Err() == nil {
+		c.work.Go(work)
+	}
 }
 
 // Deliver queues one live event.

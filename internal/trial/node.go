@@ -4,8 +4,10 @@ import (
 	"context"
 	"net"
 	"net/http"
+	"strings"
 	"sync"
 
+	"godwit/handlers/binary"
 	"godwit/handlers/socket"
 	"godwit/server"
 	"godwit/server/auth"
@@ -15,12 +17,12 @@ import (
 // Node is one node, at URL until it is cut.
 type Node struct {
 	URL string
-	// Core and Sockets are the node's inside.
+	// Core, Sockets and Store are the node's inside.
 	Core    *server.Node
 	Sockets *socket.Handler
+	Store   *store.Store
 
 	listener net.Listener
-	store    *store.Store
 	web      *http.Server
 	deaf     context.CancelFunc // ends Sockets
 	dead     context.CancelFunc // ends Core
@@ -42,9 +44,9 @@ func (f *Fleet) start(name string) *Node {
 	must(err)
 	v, err := auth.New(auth.Config{Dev: true})
 	must(err)
-	n.store, n.Core = st, server.New(s.Server, st, v, s.Store.Logger)
+	n.Store, n.Core = st, server.New(s.Server, st, v, s.Store.Logger)
 	n.Sockets = socket.New(s.Socket, n.Core, s.Store.Logger)
-	n.web = &http.Server{Handler: n.Sockets}
+	n.web = &http.Server{Handler: n.ways(s.Server.MessageBytes)}
 	sockets, deaf := context.WithCancel(context.Background())
 	life, dead := context.WithCancel(context.Background())
 	n.deaf, n.dead = deaf, dead
@@ -53,6 +55,22 @@ func (f *Fleet) start(name string) *Node {
 	n.served.Go(func() { _ = n.web.Serve(counted{n.listener, n}) }) // until Cut
 	<-n.Core.Joined()
 	return n
+}
+
+// ways are the node's ways in: JSON-RPC at every path that is no other's.
+func (n *Node) ways(messageBytes int) http.Handler {
+	rooms := binary.Chatd(binary.Config{MessageBytes: messageBytes}, n.Core, n.Sockets)
+	users := binary.Statusd(n.Core, n.Sockets)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch path := r.URL.EscapedPath(); {
+		case strings.HasPrefix(path, "/v1/chatd/"):
+			rooms.ServeHTTP(w, r)
+		case path == "/v1/statusd":
+			users.ServeHTTP(w, r)
+		default:
+			n.Sockets.ServeHTTP(w, r)
+		}
+	})
 }
 
 // Cut ends the node as its clients see a crash: every socket ends without a
@@ -74,7 +92,7 @@ func (n *Node) Cut() {
 	n.served.Wait()
 	n.dead()
 	n.lived.Wait()
-	_ = n.store.Close()
+	_ = n.Store.Close()
 }
 
 // Part takes the node's way to the store away, in a bubble; Join gives it back.

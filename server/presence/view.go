@@ -10,7 +10,7 @@ import (
 )
 
 // View is what one attached session sees. It is held until Open: what it is to
-// be told waits.
+// be told waits. A nil View sees nobody: that of a session that is no device.
 //
 //	Attach --Heard--> Load --> Snapshot --> Open --> Close
 type View struct {
@@ -167,6 +167,9 @@ func (v *View) tell(p *wire.Presence, live bool) {
 
 // Enter says that the session is in a room from now on: it sees who is there.
 func (v *View) Enter(name string) {
+	if v == nil {
+		return
+	}
 	b := v.board
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -195,6 +198,9 @@ func (v *View) Enter(name string) {
 // Leave says that the session is in a room no longer. Whom it saw by it alone it
 // sees no more, and is told nothing.
 func (v *View) Leave(name string) {
+	if v == nil {
+		return
+	}
 	b := v.board
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -220,6 +226,9 @@ func (b *Board) leave(v *View, r *room) {
 
 // Close ends the view.
 func (v *View) Close() {
+	if v == nil {
+		return
+	}
 	b := v.board
 	b.mu.Lock()
 	defer b.mu.Unlock()

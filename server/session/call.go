@@ -38,11 +38,7 @@ var methods = map[string]method{
 // one room are under way together; any other request waits for them, so requests
 // take effect in the order in which they came.
 func (s *Session) Call(ctx context.Context, name string, params jsontext.Value, done func(Reply)) {
-	if ok, after := s.bucket.Take(time.Now()); !ok {
-		done(Reply{Err: wire.ErrRateLimited(after)})
-		return
-	}
-	if err := s.ended(); err != nil {
+	if err := s.Count(); err != nil {
 		done(Reply{Err: err})
 		return
 	}
@@ -61,6 +57,15 @@ func (s *Session) Call(ctx context.Context, name string, params jsontext.Value, 
 		return
 	}
 	done(run(s, ctx, params))
+}
+
+// Count takes account of one request, as Call does, and says why it is not
+// served. A way in that calls Post counts first.
+func (s *Session) Count() *wire.Error {
+	if ok, after := s.bucket.Take(time.Now()); !ok {
+		return wire.ErrRateLimited(after)
+	}
+	return s.ended()
 }
 
 // ended is why what still comes is not served: the session is over, or another

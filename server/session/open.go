@@ -92,16 +92,47 @@ func (d *Door) hello(ctx context.Context, sock Socket, params jsontext.Value) (*
 	if len(p.Device) > deviceName {
 		return nil, Reply{Err: wire.ErrParams("device has at most %d bytes", deviceName)}
 	}
-	claims, err := d.Verifier.Verify(ctx, p.Token)
+	claims, bad := d.Verify(ctx, p.Token)
+	if bad != nil {
+		return nil, Reply{Err: bad}
+	}
+	e := Entry{Claims: claims, Device: p.Device, Presence: defaultPresence, Caps: capsOf(p.Caps)}
+	if p.Presence != nil {
+		e.Presence = *p.Presence
+	}
+	return d.Enter(ctx, sock, e)
+}
+
+// Verify says whom a token lets in.
+func (d *Door) Verify(ctx context.Context, token string) (auth.Claims, *wire.Error) {
+	claims, err := d.Verifier.Verify(ctx, token)
 	if err != nil {
 		d.Log.Info("hello refused", "error", err)
-		return nil, Reply{Err: refused(err)}
+		return auth.Claims{}, refused(err)
 	}
+	return claims, nil
+}
+
+// Entry is a login whose token is good.
+type Entry struct {
+	Claims   auth.Claims
+	Device   string // at most 64 bytes
+	Presence uint8  // bit 7: an idle timer chose it
+	Caps     string
+	Dialect  string // one of store.Dialect...
+}
+
+// Enter opens a new session. The reply's result is a *wire.Session, its error
+// one that another try may not meet.
+func (d *Door) Enter(ctx context.Context, sock Socket, e Entry) (*Session, Reply) {
 	if d.Fenced() {
 		return nil, Reply{Err: wire.ErrUnavailable()}
 	}
-	view := d.Board.Attach(claims.User, sock)
-	s, reply := d.begin(ctx, sock, view, &p, claims)
+	var view *presence.View // none, for what is no device of its user
+	if (store.Session{Dialect: e.Dialect}).HasDevice() {
+		view = d.Board.Attach(e.Claims.User, sock)
+	}
+	s, reply := d.begin(ctx, sock, view, e)
 	if s == nil {
 		view.Close()
 	}
@@ -109,36 +140,38 @@ func (d *Door) hello(ctx context.Context, sock Socket, params jsontext.Value) (*
 }
 
 // begin makes a new session, once its user's inbox is heard.
-func (d *Door) begin(ctx context.Context, sock Socket, view *presence.View, p *wire.Hello, claims auth.Claims) (*Session, Reply) {
+func (d *Door) begin(ctx context.Context, sock Socket, view *presence.View, e Entry) (*Session, Reply) {
 	sid, secret := xid.New().String(), rand.Text()
-	client, handle, err := d.Store.Identify(ctx, sid, claims.User) // a store that is away says so here
-	if err == nil {
+	client, handle, err := d.Store.Identify(ctx, sid, e.Claims.User) // a store that is away says so here
+	if err == nil && view != nil {
 		err = hear(ctx, resumeWithin, view.Heard())
 	}
 	if err != nil {
 		return nil, d.closed("hello", err)
 	}
 	rec := store.Session{
-		ID: sid, User: claims.User, Client: client, Device: p.Device, Handle: handle, Gen: 1,
-		Owner: d.Config.Node, Secret: store.HashSecret(secret), Expires: claims.Expires,
-		Globs: claims.Rooms, Presence: defaultPresence, Caps: capsOf(p.Caps),
-	}
-	if p.Presence != nil {
-		rec.Presence = *p.Presence
+		ID: sid, User: e.Claims.User, Client: client, Device: e.Device, Handle: handle, Gen: 1,
+		Owner: d.Config.Node, Secret: store.HashSecret(secret), Expires: e.Claims.Expires,
+		Globs: e.Claims.Rooms, Presence: e.Presence, Caps: e.Caps, Dialect: e.Dialect,
 	}
 	if err := d.Store.Create(ctx, rec, nil); err != nil {
 		return nil, d.closed("hello", err)
 	}
 	s := d.attach(sock, rec, view)
-	self, err := s.takeDevice(ctx, nil, nil)
-	if err != nil {
-		d.Leaving.End(sid, rec.Gen, wire.LeftLost) // nobody knows its secret
-		return nil, d.closed("hello", err)
+	var self store.Presence
+	if view != nil {
+		if self, err = s.takeDevice(ctx, nil, nil); err != nil {
+			d.Leaving.End(sid, rec.Gen, wire.LeftLost) // nobody knows its secret
+			return nil, d.closed("hello", err)
+		}
 	}
 	d.Hub.Put(sid, s)
 	d.Log.Debug("session opened", "session", sid, "client", client)
 	out := s.object(false)
 	out.Secret = secret
+	if view == nil {
+		return s, Reply{Result: out}
+	}
 	after, _ := s.regard(ctx, seeWithin, self, out) // a new session's object is answered as it is
 	return s, Reply{Result: out, After: after}
 }

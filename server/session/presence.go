@@ -71,6 +71,9 @@ func (s *Session) takeDevice(ctx context.Context, set *uint8, rooms []string) (s
 // at a new gen.
 func (s *Session) Present(ctx context.Context) error {
 	rec, rooms := s.Record()
+	if !rec.HasDevice() {
+		return nil
+	}
 	s.mu.Lock()
 	a := store.Attaching{Last: s.device.Set, At: s.device.At, Rooms: rooms}
 	s.mu.Unlock()
@@ -91,7 +94,10 @@ func (s *Session) regard(ctx context.Context, within time.Duration, self store.P
 	if !whole && out.Resumed {
 		return nil, errUnseen
 	}
-	told := min(len(all), wire.PresenceTold)
+	told := len(all)
+	if rec, _ := s.Record(); rec.Dialect != store.DialectStatusd { // which names its own user after all others
+		told = min(told, wire.PresenceTold)
+	}
 	out.Self = self.Value
 	out.Presence = append(out.Presence, all[:told]...)
 	return func() {

@@ -32,8 +32,8 @@ const (
 	historyScan = 20_000
 )
 
-// checkRoom refuses what is no room name.
-func checkRoom(room string) *wire.Error {
+// CheckRoom refuses what is no room name.
+func CheckRoom(room string) *wire.Error {
 	switch {
 	case room == "":
 		return wire.ErrParams("room is missing")
@@ -60,6 +60,12 @@ func (s *Session) join(ctx context.Context, params jsontext.Value) Reply {
 	if bad != nil {
 		return Reply{Err: bad}
 	}
+	return s.Join(ctx, p)
+}
+
+// Join is room.join, of a room whose name was checked, for a way in whose
+// requests are no JSON.
+func (s *Session) Join(ctx context.Context, p *wire.Join) Reply {
 	if !s.allowed(p.Room) {
 		return Reply{Err: wire.Errorf(wire.Forbidden, "the token does not allow this room")}
 	}

@@ -3,6 +3,7 @@ package session
 import (
 	"context"
 	"errors"
+	"math"
 	"time"
 
 	"github.com/go-json-experiment/json/jsontext"
@@ -11,8 +12,7 @@ import (
 	"godwit/wire"
 )
 
-// send puts one message on its way. Sends to one room follow each other
-// without waiting; the lane keeps their order.
+// send is room.send.
 func (s *Session) send(ctx context.Context, params jsontext.Value, done func(Reply)) {
 	var p wire.Send
 	if err := wire.Decode(params, &p); err != nil {
@@ -20,11 +20,23 @@ func (s *Session) send(ctx context.Context, params jsontext.Value, done func(Rep
 		done(Reply{Err: err})
 		return
 	}
+	s.post(ctx, &p, s.door.Config.MessageBytes, done)
+}
+
+// Post is room.send for a way in whose requests are no JSON: it has counted the
+// request (Count), and measured the message as its client knows it.
+func (s *Session) Post(ctx context.Context, p *wire.Send, done func(Reply)) {
+	s.post(ctx, p, math.MaxInt, done)
+}
+
+// post puts one message, of so many bytes at most, on its way. Sends to one room
+// follow each other without waiting; the lane keeps their order.
+func (s *Session) post(ctx context.Context, p *wire.Send, most int, done func(Reply)) {
 	if s.flow != p.Room {
 		s.land()
 		s.flow = p.Room
 	}
-	draft, bad := s.draft(&p)
+	draft, bad := s.draft(p, most)
 	if bad != nil {
 		done(Reply{Err: bad})
 		return
@@ -128,9 +140,9 @@ func (s *Session) sent(at *place, sent store.Sent, err error) Reply {
 }
 
 // draft checks what a send says.
-func (s *Session) draft(p *wire.Send) (store.Draft, *wire.Error) {
+func (s *Session) draft(p *wire.Send, most int) (store.Draft, *wire.Error) {
 	d := store.Draft{Type: p.Type, Ephemeral: p.Ephemeral, Data: p.Data}
-	if err := checkRoom(p.Room); err != nil {
+	if err := CheckRoom(p.Room); err != nil {
 		return d, err
 	}
 	if len(p.Data) == 0 {
@@ -154,8 +166,8 @@ func (s *Session) draft(p *wire.Send) (store.Draft, *wire.Error) {
 			return d, wire.ErrParams("to names nobody")
 		}
 	}
-	if len(p.Data) > s.door.Config.MessageBytes {
-		return d, wire.Errorf(wire.TooLarge, "data has %d bytes, at most %d are allowed", len(p.Data), s.door.Config.MessageBytes)
+	if len(p.Data) > most {
+		return d, wire.Errorf(wire.TooLarge, "data has %d bytes, at most %d are allowed", len(p.Data), most)
 	}
 	return d, nil
 }
@@ -169,5 +181,5 @@ func parse[P any](params jsontext.Value, room func(*P) string) (*P, *wire.Error)
 	if err := wire.Decode(params, p); err != nil {
 		return nil, err
 	}
-	return p, checkRoom(room(p))
+	return p, CheckRoom(room(p))
 }
