@@ -286,3 +286,32 @@ func TestChatd_ADrainCloses1012AndWhoDialsAgainGoesOn(t *testing.T) {
 		t.Errorf("the node exits %d, %v", code, err)
 	}
 }
+
+func TestChatd_WhoIsKickedIsClosed4403(t *testing.T) {
+	f := fleet.Start(t, fleet.Options{Nodes: 2, Env: map[string]string{"GODWIT_ADMIN_TOKEN": "an operator"}})
+	ann := enter(t, f.Nodes[0], "ann")
+	ann.join("lobby")
+	bob := talk(t, f.Nodes[0], "lobby", "bob")
+	ann.seesClient(wire.KindJoin, bob)
+	url := fmt.Sprintf("http://%s/admin/v1/rooms/lobby/members/%d", f.Nodes[1].Admin, bob.client)
+	req, err := http.NewRequestWithContext(within(t), http.MethodDelete, url, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header = bearer("an operator")
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	res.Body.Close()
+	if res.StatusCode != http.StatusNoContent {
+		t.Fatalf("the kick is answered %s", res.Status)
+	}
+	bob.isClosed(wire.CloseSignedOut)
+	if e := ann.seesClient(wire.KindLeave, bob); e.Reason != wire.LeftKicked {
+		t.Errorf("ann sees %s, want it kicked", describe(e))
+	}
+	ann.hearsNothing(time.Second) // no second leave, as its session ends
+	again := talk(t, f.Nodes[0], "lobby", "bob")
+	ann.seesClient(wire.KindJoin, again)
+}
