@@ -288,7 +288,7 @@ func TestChatd_ADrainCloses1012AndWhoDialsAgainGoesOn(t *testing.T) {
 }
 
 func TestChatd_WhoIsKickedIsClosed4403(t *testing.T) {
-	f := fleet.Start(t, fleet.Options{Nodes: 2, Env: map[string]string{"GODWIT_ADMIN_TOKEN": "an operator"}})
+	f := fleet.Start(t, fleet.Options{Nodes: 2, Env: map[string]string{"GODWIT_ADMIN_TOKEN": adminToken}})
 	ann := enter(t, f.Nodes[0], "ann")
 	ann.join("lobby")
 	bob := talk(t, f.Nodes[0], "lobby", "bob")
@@ -298,7 +298,7 @@ func TestChatd_WhoIsKickedIsClosed4403(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	req.Header = bearer("an operator")
+	req.Header = bearer(adminToken)
 	res, err := http.DefaultClient.Do(req)
 	if err != nil {
 		t.Fatal(err)
