@@ -39,8 +39,8 @@ func TestStatusd_TellsWhoIsPresentItselfLastThenEachChange(t *testing.T) {
 		b := ann.next()
 		told[string(b)] = true
 	}
-	bobs := string(raw.Hex("10 " + bob.session.Handle + " 03"))
-	if !told[bobs] || len(told) != 2 {
+	bobs := raw.Hex("10 " + bob.session.Handle + " 03")
+	if !told[string(bobs)] || len(told) != 2 {
 		t.Errorf("at first ann is told %x, want bob 3 and cy 5", slices.Collect(maps.Keys(told)))
 	}
 	ann.hears("10 " + raw.Nobody + " 02")
