@@ -21,7 +21,7 @@ func TestIdle_FollowsTheUserAndNotOverItsWord(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		idle := client.NewIdle(c, client.IdleOptions{After: time.Minute})
+		idle := client.NewIdle(c, client.IdleOptions{After: 10 * time.Second})
 		ctx, stop := context.WithCancel(t.Context())
 		var running sync.WaitGroup
 		running.Go(func() {
@@ -37,20 +37,20 @@ func TestIdle_FollowsTheUserAndNotOverItsWord(t *testing.T) {
 			}
 		}
 		self("at first", 3)
-		time.Sleep(50 * time.Second)
+		time.Sleep(8 * time.Second)
 		idle.Touch()
-		time.Sleep(50 * time.Second)
+		time.Sleep(8 * time.Second)
 		self("in use", 3)
-		time.Sleep(10 * time.Second)
+		time.Sleep(2 * time.Second)
 		self("nobody there", 2)
-		time.Sleep(time.Hour)
+		time.Sleep(time.Minute)
 		self("for long", 2)
 		idle.Touch()
 		self("somebody is back", 3)
 		if err := c.SetPresence(t.Context(), 1); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(2 * time.Minute)
+		time.Sleep(20 * time.Second)
 		self("do not disturb, and nobody there", 1)
 		idle.Touch()
 		self("do not disturb, and somebody is back", 1)
