@@ -4,56 +4,59 @@ import (
 	"bytes"
 	"context"
 	"net"
-	"sync"
 	"testing"
 	"testing/synctest"
 
+	"godwit/e2e/fault"
 	"godwit/internal/trial"
 	"godwit/wire"
 )
 
-// muffled is a connection to the store on which what holds a word waits.
-type muffled struct {
-	net.Conn
-	word string
-	may  <-chan struct{}
-}
-
-func (m muffled) Write(b []byte) (int, error) {
-	if bytes.Contains(b, []byte(m.word)) {
-		<-m.may
+// names is a command, one of whose arguments begins so.
+func names(command, begin string) func([][]byte) bool {
+	return func(args [][]byte) bool {
+		if !bytes.EqualFold(args[0], []byte(command)) {
+			return false
+		}
+		for _, arg := range args {
+			if bytes.HasPrefix(arg, []byte(begin)) {
+				return true
+			}
+		}
+		return false
 	}
-	return m.Conn.Write(b)
 }
 
 // While a node is busy with a join, the session may have gone on elsewhere.
 func TestJoin_ThatWasOvertakenChangesNothing(t *testing.T) {
 	for name, c := range map[string]struct {
-		word  string // what n1 says late
-		again bool   // the client joins where it has gone
+		late  func(args [][]byte) bool // what n1 says late
+		again bool                     // the client joins where it has gone
 	}{
-		"the join itself, and the client has joined again": {"{r:lobby}:gone:", true},
-		"the node does not hear the room yet":              {"{r:lobby}:ev\r\n", false},
+		"the join itself, and the client has joined again": {names("EVALSHA", "gw:{r:lobby}:gone:"), true},
+		"the node does not hear the room yet":              {names("SUBSCRIBE", "gw:{r:lobby}:ev"), false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			var may chan struct{}
+			var points fault.Points
 			slow := func(s *trial.Settings, node string) {
 				if node != "n1" {
 					return
 				}
-				may = make(chan struct{})
 				dial := s.Store.Dial
 				s.Store.Dial = func(ctx context.Context, network, addr string) (net.Conn, error) {
 					conn, err := dial(ctx, network, addr)
-					return muffled{conn, c.word, may}, err
+					if err != nil {
+						return nil, err
+					}
+					return points.Conn(conn), nil
 				}
 			}
 			trio(t, slow, func(t *testing.T, f *trial.Fleet) {
-				let := sync.OnceFunc(func() { close(may) })
-				defer let()
 				bob := enter(t, f, 2, "bob")
 				bob.join("lobby")
 				ann := follower(t, f, 1, "ann")
+				at := points.At(fault.Step{Does: c.late})
+				defer at.Release()
 				old, late := ann.Conn, make(chan error, 1)
 				go func() { late <- old.Call(t.Context(), "room.join", wire.Join{Room: "lobby"}, nil) }()
 				synctest.Wait()
@@ -63,7 +66,8 @@ func TestJoin_ThatWasOvertakenChangesNothing(t *testing.T) {
 					ann.join("lobby")
 					want = 1
 				}
-				let()
+				<-at.Reached()
+				at.Release()
 				<-late
 				synctest.Wait()
 
