@@ -1,6 +1,7 @@
 package server_test
 
 import (
+	"context"
 	"errors"
 	"testing"
 	"time"
@@ -16,8 +17,13 @@ import (
 // hears expects the next event of a room.
 func (p *person) hears(kind wire.Kind, reason string, from wire.Member) *wire.RoomEvent {
 	p.t.Helper()
-	ev := new(wire.RoomEvent)
-	p.notice("room.event", ev)
+	ctx, cancel := context.WithTimeout(p.t.Context(), 30*time.Second)
+	defer cancel()
+	n, err := p.NextBut(ctx, "presence") // who goes is told offline before it leaves
+	if err != nil || n.Event == nil {
+		p.t.Fatalf("got %+v, %v, want a room event", n, err)
+	}
+	ev := n.Event
 	if ev.Kind != kind || ev.Reason != reason || ev.From.User != from.User || ev.From.Client != from.Client {
 		p.t.Fatalf("heard %+v, want %s %s of %+v", ev, kind, reason, from)
 	}
