@@ -22,13 +22,13 @@ run-fleet: need-redis build ## Run three nodes and a redis-server, as processes
 	bin/godwit dev --nodes 3
 
 test: need-redis ## Run every test, the short form of the stories included
-	go test -race -shuffle=on -timeout 10m ./...
+	go test -race -shuffle=on -timeout 20m ./...
 
 story: need-redis ## Run the long stories: a fleet of processes, and faults
 	go test -race -timeout 30m -count=1 -run 'Story' ./e2e -story
 
 chaos: ## Faults by a seed, in virtual time: SEED=n repeats, RUNS=n, MOVES=n of the simulated fleet
-	go test -timeout 10m -count=1 -run 'TestChaos' ./rules/redirect -v -seed $(SEED) -moves $(MOVES)
+	go test -timeout 20m -count=1 -run 'TestChaos' ./rules/redirect -v -seed $(SEED) -moves $(MOVES)
 	go test -timeout 30m -count=1 -run 'TestChaos' ./e2e -seed $(SEED) -runs $(RUNS)
 
 soak: need-redis build ## Ten rollouts of a fleet while 2,000 clients talk: what they missed
