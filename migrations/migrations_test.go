@@ -258,10 +258,12 @@ func TestCheck_SaysWhoMayWork(t *testing.T) {
 
 func TestUp_AFreshStoreHasNothingToDo(t *testing.T) {
 	st := open(t, redistest.Start(t).URL())
-	if _, err := st.Marker(t.Context()); err != nil { // as the first node does
-		t.Fatal(err)
-	}
-	if pending, err := Check(t.Context(), st); err != nil || pending {
-		t.Errorf("pending %t, %v", pending, err)
+	for _, when := range []string{"before the first node", "behind it"} {
+		if pending, err := Check(t.Context(), st); err != nil || pending {
+			t.Errorf("%s: pending %t, %v", when, pending, err)
+		}
+		if _, err := st.Marker(t.Context()); err != nil { // as a node does
+			t.Fatal(err)
+		}
 	}
 }

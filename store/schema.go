@@ -23,13 +23,19 @@ type Layout struct {
 	Cursor  string
 }
 
-// Layout reads it. May be repeated.
+// Layout reads it; a store in which no node has been yet has this version's. May
+// be repeated.
 func (s *Store) Layout(ctx context.Context) (Layout, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.Timeout)
 	defer cancel()
-	f, err := s.rdb.HGetAll(ctx, schemaKey).Result()
-	if err != nil {
+	pipe := s.rdb.Pipeline()
+	fields, marked := pipe.HGetAll(ctx, schemaKey), pipe.Exists(ctx, markerKey)
+	if _, err := pipe.Exec(ctx); err != nil {
 		return Layout{}, unavailable("read schema", err)
+	}
+	f := fields.Val()
+	if len(f) == 0 && marked.Val() == 0 {
+		return Layout{Version: Schema}, nil
 	}
 	number := func(name string) int {
 		n, _ := strconv.Atoi(f[name]) // absent: 0
