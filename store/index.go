@@ -21,12 +21,15 @@ type RoomState struct {
 // the same round trip at best, and nobody waits for it: a room that is not
 // listed is one that a list does not show until the next one joins.
 func (s *Store) index(ctx context.Context, room string) {
-	c := call{indexScript, []string{roomsKey(shardOf(room))}, []any{room}}
-	s.lane(room).submit(context.WithoutCancel(ctx), &write{call: c, done: func(_ answer, err error) {
+	s.lane(room).submit(context.WithoutCancel(ctx), &write{call: indexCall(room), done: func(_ answer, err error) {
 		if err != nil {
 			s.cfg.Logger.Debug("room not listed", "room", room, "error", err)
 		}
 	}})
+}
+
+func indexCall(room string) call {
+	return call{indexScript, []string{roomsKey(shardOf(room))}, []any{room}}
 }
 
 // Rooms lists rooms whose names begin with prefix, in the order of their bytes,

@@ -30,14 +30,7 @@ func (s *Store) Say(ctx context.Context, room, key string, d Draft) (Sent, error
 	if err != nil {
 		return Sent{}, err
 	}
-	var toUser string
-	var toClient uint32
-	if d.ToUser != nil {
-		toUser = *d.ToUser
-	}
-	if d.ToClient != nil {
-		toClient = *d.ToClient
-	}
+	toUser, toClient := d.to()
 	sum := sha256.Sum256(append([]byte(header), d.Data...))
 	remember := int64(0)
 	if key != "" {

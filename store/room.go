@@ -163,6 +163,17 @@ type Draft struct {
 	Data      []byte
 }
 
+// to is whom the message is for, as scripts have it: "" and 0 are anybody.
+func (d Draft) to() (user string, client uint32) {
+	if d.ToUser != nil {
+		user = *d.ToUser
+	}
+	if d.ToClient != nil {
+		client = *d.ToClient
+	}
+	return user, client
+}
+
 // Sent says where a message went.
 type Sent struct {
 	Epoch string // empty for a repeat
@@ -185,14 +196,7 @@ func (s *Store) Send(ctx context.Context, room string, m Member, known Known, d 
 		done(Sent{}, err)
 		return
 	}
-	var toUser string
-	var toClient uint32
-	if d.ToUser != nil {
-		toUser = *d.ToUser
-	}
-	if d.ToClient != nil {
-		toClient = *d.ToClient
-	}
+	toUser, toClient := d.to()
 	ephemeral := 0
 	if d.Ephemeral {
 		ephemeral = 1

@@ -50,6 +50,25 @@ local function parse(row)
   return tonumber(gen), tonumber(cseq), joined, rest
 end
 
+-- The user of a row.
+local function user_of(row)
+  local n, at = string.match(row, '^%d+ %d+ %d+ (%d+) %d+ %S+ ()')
+  return string.sub(row, at, at + tonumber(n) - 1)
+end
+
+-- Whether somebody is there whom a user ('': any) and a device ('0': any) mean,
+-- but for the client that sends, and its own device among the sender's.
+local function reaches(user, device, client, sender)
+  if device ~= '0' then
+    local row = device ~= client and redis.call('HGET', MEMBERS, device)
+    return row and (user == '' or user_of(row) == user)
+  end
+  if user == '' then return true end
+  local n = tonumber(redis.call('HGET', USERS, user) or '0')
+  if user == sender then n = n - 1 end
+  return n > 0
+end
+
 local function in_call() return redis.call('HGET', META, 'in_call') or '0' end
 
 -- '1' if a client is in the call.
@@ -65,8 +84,7 @@ local function two_users()
     for _, client in ipairs(page) do
       local row = redis.call('HGET', MEMBERS, client)
       if row then
-        local n, at = string.match(row, '^%d+ %d+ %d+ (%d+) %d+ %S+ ()')
-        local user = string.sub(row, at, at + tonumber(n) - 1)
+        local user = user_of(row)
         if first and user ~= first then return true end
         first, from = user, from + 1
       else

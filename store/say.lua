@@ -12,17 +12,7 @@ if once then
   if was == ARGV[12] then return {'dup', s, t} end
   if was then return {'mismatch'} end
 end
-local user, device = ARGV[8], ARGV[9]
-if device ~= '0' then
-  local to = redis.call('HGET', MEMBERS, device)
-  if not to then return {'no_recipient'} end
-  if user ~= '' then
-    local n, from = string.match(to, '^%d+ %d+ %d+ (%d+) %d+ %S+ ()')
-    if string.sub(to, from, from + tonumber(n) - 1) ~= user then return {'no_recipient'} end
-  end
-elseif user ~= '' and redis.call('HEXISTS', USERS, user) == 0 then
-  return {'no_recipient'}
-end
+if not reaches(ARGV[8], ARGV[9]) then return {'no_recipient'} end
 local id, ts = append(epoch, seq, ARGV[10], ARGV[11])
 if redis.call('HLEN', MEMBERS) == 0 then
   redis.call('PEXPIRE', LOG, redis.call('PTTL', META)) -- nobody is in: the log ends with the room

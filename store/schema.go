@@ -82,7 +82,7 @@ func (s *Store) ScanRooms(ctx context.Context, cursor uint64, most int) (rooms [
 func (s *Store) IndexRooms(ctx context.Context, rooms []string) error {
 	calls := make([]call, len(rooms))
 	for i, room := range rooms {
-		calls[i] = call{indexScript, []string{roomsKey(shardOf(room))}, []any{room}}
+		calls[i] = indexCall(room)
 	}
 	_, err := s.runAll(ctx, calls)
 	return err

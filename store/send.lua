@@ -20,19 +20,7 @@ if cseq > 0 then
   end
   if cseq > last + 1 then return {'gap', int(last + 1)} end
 end
-local user, device = ARGV[12], ARGV[13]
-if device ~= '0' then
-  local to = device ~= client and redis.call('HGET', MEMBERS, device)
-  if not to then return {'no_recipient'} end
-  if user ~= '' then
-    local n, from = string.match(to, '^%d+ %d+ %d+ (%d+) %d+ %S+ ()')
-    if string.sub(to, from, from + tonumber(n) - 1) ~= user then return {'no_recipient'} end
-  end
-elseif user ~= '' then
-  local n = tonumber(redis.call('HGET', USERS, user) or '0')
-  if user == ARGV[10] then n = n - 1 end
-  if n <= 0 then return {'no_recipient'} end
-end
+if not reaches(ARGV[12], ARGV[13], client, ARGV[10]) then return {'no_recipient'} end
 if ARGV[14] == '1' then
   local ts = int(clock())
   redis.call('PUBLISH', CHANNEL, 'm ' .. ts .. ' ' .. #ARGV[15] .. ' ' .. ARGV[15] .. ARGV[16])
