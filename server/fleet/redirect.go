@@ -2,7 +2,6 @@ package fleet
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -20,11 +19,8 @@ const moveWithin = 6 * time.Second
 //
 // Errors: ErrNoSession, ErrNoNode, Conflict, ErrNoAnswer, store.ErrUnavailable.
 func (f *Fleet) Redirect(ctx context.Context, sid, target string) (string, error) {
-	rec, _, err := f.store.Peek(ctx, sid)
-	switch {
-	case errors.Is(err, store.ErrGone):
-		return "", fmt.Errorf("%w: %s", ErrNoSession, sid)
-	case err != nil:
+	rec, _, err := f.Session(ctx, sid)
+	if err != nil {
 		return "", err
 	}
 	nodes, err := f.Nodes(ctx)

@@ -14,10 +14,15 @@ import (
 // Errors: ErrNoSession, store.ErrUnavailable.
 func (f *Fleet) Session(ctx context.Context, sid string) (store.Session, []string, error) {
 	rec, rooms, err := f.store.Peek(ctx, sid)
+	return rec, rooms, ofSession(sid, err)
+}
+
+// ofSession is the store's error about a session, as operators hear of it.
+func ofSession(sid string, err error) error {
 	if errors.Is(err, store.ErrGone) {
-		err = fmt.Errorf("%w: %s", ErrNoSession, sid)
+		return fmt.Errorf("%w: %s", ErrNoSession, sid)
 	}
-	return rec, rooms, err
+	return err
 }
 
 // End ends a session: out of its rooms, and its socket is closed.
@@ -28,13 +33,10 @@ func (f *Fleet) End(ctx context.Context, sid string) error {
 	if err != nil {
 		return err
 	}
-	err = f.store.End(ctx, sid, store.Always, wire.LeftKicked)
-	switch {
-	case errors.Is(err, store.ErrGone):
-		return fmt.Errorf("%w: %s", ErrNoSession, sid)
-	case err != nil:
-		return err
-	case rec.State != store.StateLive:
+	if err := f.store.End(ctx, sid, store.Always, wire.LeftKicked); err != nil {
+		return ofSession(sid, err)
+	}
+	if rec.State != store.StateLive {
 		return nil
 	}
 	// If this is lost, the node finds out by itself, a while later.
