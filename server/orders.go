@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"godwit/server/move"
+	"godwit/server/wait"
 	"godwit/store"
 	"godwit/wire"
 )
@@ -39,10 +40,7 @@ func newOrders(n *Node) *orders {
 
 // ring has the order, and how the drain goes, looked at now.
 func (o *orders) ring() {
-	select {
-	case o.bell <- struct{}{}:
-	default:
-	}
+	wait.Ring(o.bell)
 }
 
 // told takes an operator's word. It does not wait.

@@ -11,6 +11,7 @@ import (
 	"godwit/rules/handle"
 	"godwit/server/auth"
 	"godwit/server/session"
+	"godwit/server/wait"
 	"godwit/store"
 	"godwit/wire"
 	"godwit/wire/command"
@@ -147,12 +148,7 @@ func (s *status) ask() {
 		}
 		handles, err := s.node.HandlesOf(ctx, users)
 		if err != nil {
-			t := time.NewTimer(askAgain)
-			select {
-			case <-ctx.Done():
-			case <-t.C:
-			}
-			t.Stop()
+			wait.Pause(ctx, askAgain)
 			continue
 		}
 		var b []byte

@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"godwit/server/wait"
 	"godwit/store"
 	"godwit/wire"
 )
@@ -116,14 +117,7 @@ func (b *Board) Inbox(name string, m store.Inbox) {
 
 // Suspect says that messages may have been missed: what is known of users is
 // read again.
-func (b *Board) Suspect() { ring(b.suspect) }
-
-func ring(bell chan struct{}) {
-	select {
-	case bell <- struct{}{}:
-	default:
-	}
-}
+func (b *Board) Suspect() { wait.Ring(b.suspect) }
 
 func (b *Board) open(l letter) {
 	if l.Presence != nil {

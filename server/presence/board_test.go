@@ -12,6 +12,7 @@ import (
 	"go.uber.org/goleak"
 
 	rule "godwit/rules/presence"
+	"godwit/server/wait"
 	"godwit/store"
 	"godwit/wire"
 )
@@ -61,7 +62,7 @@ func (e *eye) Presence(p *wire.Presence, _ bool) {
 	e.mu.Lock()
 	e.said = append(e.said, p)
 	e.mu.Unlock()
-	ring(e.more)
+	wait.Ring(e.more)
 }
 
 // eyeOf is a session of the user.

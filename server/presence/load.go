@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"godwit/server/wait"
 	"godwit/store"
 )
 
@@ -53,7 +54,7 @@ func (b *Board) wantUser(u *user)   { want(b, b.todo.users, u) }
 
 func want[K comparable](b *Board, set map[K]struct{}, k K) {
 	set[k] = struct{}{}
-	ring(b.kick)
+	wait.Ring(b.kick)
 }
 
 // take takes some out of a set.
@@ -93,7 +94,7 @@ func (b *Board) load(ctx context.Context) {
 			more, err := b.step(ctx)
 			if err != nil {
 				b.log.Debug("presence not read", "error", err)
-				if !pause(ctx, retryEvery) {
+				if !wait.Pause(ctx, retryEvery) {
 					return
 				}
 				continue
@@ -106,17 +107,6 @@ func (b *Board) load(ctx context.Context) {
 			again.Reset(missingFor)
 			waits = true
 		}
-	}
-}
-
-func pause(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-t.C:
-		return true
 	}
 }
 

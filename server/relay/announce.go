@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"godwit/rules/order"
+	"godwit/server/wait"
 	"godwit/store"
 )
 
@@ -48,10 +49,7 @@ func (h *headlines) add(rm *Room) {
 	h.mu.Lock()
 	h.due = append(h.due, headline{rm, time.Now().Add(quiet)})
 	h.mu.Unlock()
-	select {
-	case h.kick <- struct{}{}:
-	default:
-	}
+	wait.Ring(h.kick)
 }
 
 // next takes the first room whose time has come, or says how long to wait; 0

@@ -18,6 +18,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"godwit/server/wait"
 	"godwit/store"
 	"godwit/wire"
 )
@@ -150,10 +151,7 @@ func (r *Relay) Heard(room string, m store.Message) {
 // the log.
 func (r *Relay) Suspect() {
 	r.era.Add(1)
-	select {
-	case r.verify <- struct{}{}:
-	default:
-	}
+	wait.Ring(r.verify)
 }
 
 func (r *Relay) work(ctx context.Context, q <-chan heard) {
@@ -219,10 +217,7 @@ func (r *Relay) spawn(j job) {
 	r.jobMu.Lock()
 	r.jobs = append(r.jobs, j)
 	r.jobMu.Unlock()
-	select {
-	case r.jobKick <- struct{}{}:
-	default: // every worker has been woken already
-	}
+	wait.Ring(r.jobKick)
 }
 
 func (r *Relay) runJobs(ctx context.Context) {
@@ -247,18 +242,6 @@ func (r *Relay) runJobs(ctx context.Context) {
 	}
 }
 
-// pause waits a little, or until ctx ends; it says whether to go on.
-func pause(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-t.C:
-		return true
-	}
-}
-
 func (r *Relay) verifyLoop(ctx context.Context) {
 	slow := time.NewTicker(verifyEvery)
 	defer slow.Stop()
@@ -270,7 +253,7 @@ func (r *Relay) verifyLoop(ctx context.Context) {
 		case <-r.verify:
 		}
 		for !r.compare(ctx) {
-			if !pause(ctx, retryEvery) {
+			if !wait.Pause(ctx, retryEvery) {
 				return
 			}
 		}

@@ -9,6 +9,7 @@ import (
 
 	"godwit/rules/order"
 	"godwit/server/hub"
+	"godwit/server/wait"
 	"godwit/store"
 	"godwit/wire"
 )
@@ -244,7 +245,7 @@ func (rm *Room) fill(ctx context.Context, from, to uint64) {
 		page, err := rm.relay.store.Read(ctx, rm.name, from, to, fillPage)
 		if err != nil {
 			rm.relay.log.Warn("hole not filled", "room", rm.name, "error", err)
-			if !rm.relay.open(rm) || !pause(ctx, retryEvery) {
+			if !rm.relay.open(rm) || !wait.Pause(ctx, retryEvery) {
 				return
 			}
 			continue
@@ -329,7 +330,7 @@ func (rm *Room) reset(ctx context.Context, known store.Known) {
 		if err := rm.relay.whole(ctx); err == nil && rm.rejoin(ctx, known) {
 			return
 		}
-		if !pause(ctx, retryEvery) {
+		if !wait.Pause(ctx, retryEvery) {
 			return
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 
 	"godwit/rules/redirect"
+	"godwit/server/wait"
 	"godwit/store"
 	"godwit/wire"
 )
@@ -54,13 +55,6 @@ type offer struct {
 	cancel chan struct{} // cap 1
 	// done says that the client needs the old socket no more.
 	done chan struct{} // cap 1
-}
-
-func ring(bell chan struct{}) {
-	select {
-	case bell <- struct{}{}:
-	default:
-	}
 }
 
 // Caps is what the client can do, as it said at its login.
@@ -153,8 +147,8 @@ func (s *Session) outcome(o *offer) store.OfferState {
 		switch {
 		case err != nil:
 			s.door.Log.Debug("offer waits for the store", "session", s.id, "error", err)
-			wait(s.ctx, replayRetry)
-			ring(o.asked)
+			wait.Pause(s.ctx, replayRetry)
+			wait.Ring(o.asked)
 		case state != store.Offered:
 			return state
 		}
@@ -198,16 +192,16 @@ func (s *Session) Told(id string, done bool) {
 		return
 	}
 	if done {
-		ring(o.done)
+		wait.Ring(o.done)
 	}
-	ring(o.asked)
+	wait.Ring(o.asked)
 }
 
 // Cancel withdraws the offer that stands, if any.
 func (s *Session) Cancel() {
 	o, state := s.standing()
 	if state == redirect.Offered {
-		ring(o.cancel)
+		wait.Ring(o.cancel)
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"godwit/rules/address"
 	"godwit/server/hub"
 	"godwit/server/relay"
+	"godwit/server/wait"
 	"godwit/store"
 	"godwit/wire"
 )
@@ -133,13 +134,13 @@ func (s *Session) replay(at *place) {
 		switch {
 		case err != nil:
 			s.door.Log.Debug("replay waits", "session", s.id, "room", room, "error", err)
-			wait(ctx, replayRetry)
+			wait.Pause(ctx, replayRetry)
 			continue
 		case page.Epoch != epoch, len(page.Entries) == 0 && page.Head > pos, len(page.Entries) > 0 && page.Entries[0].Seq != pos+1:
 			// Another order, or the log no longer has what comes next: the
 			// client is told where it goes on.
 			if !s.startOver(at) {
-				wait(ctx, replayRetry)
+				wait.Pause(ctx, replayRetry)
 				continue
 			}
 			return
@@ -203,13 +204,4 @@ func (s *Session) startOver(at *place) bool {
 	at.head = r.Seq
 	s.mu.Unlock()
 	return s.sit(at, r.Epoch, r.Seq)
-}
-
-func wait(ctx context.Context, d time.Duration) {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-	case <-t.C:
-	}
 }

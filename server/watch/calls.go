@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"godwit/server/relay"
+	"godwit/server/wait"
 	"godwit/store"
 )
 
@@ -213,10 +214,7 @@ func (r *callRoom) at() time.Time {
 func (r *callRoom) idle() bool { return r.write.IsZero() && r.late.IsZero() }
 
 func (c *Calls) wake() {
-	select {
-	case c.kick <- struct{}{}:
-	default:
-	}
+	wait.Ring(c.kick)
 }
 
 // Run works until ctx ends; what waits then is answered as unavailable.

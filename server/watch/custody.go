@@ -11,6 +11,7 @@ import (
 
 	"godwit/server/hub"
 	"godwit/server/session"
+	"godwit/server/wait"
 	"godwit/store"
 	"godwit/wire"
 )
@@ -59,10 +60,7 @@ func (c *Custody) Look(sessions ...*session.Session) {
 		c.queue[s] = true
 	}
 	c.mu.Unlock()
-	select {
-	case c.kick <- struct{}{}:
-	default:
-	}
+	wait.Ring(c.kick)
 }
 
 // Run works until ctx ends.
@@ -94,12 +92,7 @@ func (c *Custody) Run(ctx context.Context) error {
 		}
 		if err != nil {
 			c.Log.Debug("look at own sessions", "error", err)
-			t := time.NewTimer(custodyRetry)
-			select {
-			case <-ctx.Done():
-			case <-t.C:
-			}
-			t.Stop()
+			wait.Pause(ctx, custodyRetry)
 		}
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"godwit/server/wait"
 	"godwit/store"
 )
 
@@ -54,10 +55,7 @@ func (d *Departures) add(dep departure) {
 	d.mu.Lock()
 	d.queue = append(d.queue, dep)
 	d.mu.Unlock()
-	select {
-	case d.kick <- struct{}{}:
-	default:
-	}
+	wait.Ring(d.kick)
 }
 
 // Run works until ctx ends.
@@ -104,12 +102,8 @@ func (d *Departures) work(ctx context.Context) {
 			d.put(dep, errors.Is(err, store.ErrUnavailable))
 			if errors.Is(err, store.ErrUnavailable) {
 				d.log.Debug("departure waits for the store", "session", dep.sid, "error", err)
-				t := time.NewTimer(departureRetry)
-				select {
-				case <-ctx.Done():
-					t.Stop()
+				if !wait.Pause(ctx, departureRetry) {
 					return
-				case <-t.C:
 				}
 			}
 		}

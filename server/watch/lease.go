@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"godwit/server/wait"
 	"godwit/store"
 )
 
@@ -68,10 +69,7 @@ func (l *Lease) Settled(now time.Time) bool {
 
 // Kick renews now, because the node's record changed.
 func (l *Lease) Kick() {
-	select {
-	case l.kick <- struct{}{}:
-	default:
-	}
+	wait.Ring(l.kick)
 }
 
 // Run renews until ctx ends.
