@@ -1,9 +1,7 @@
 package raw
 
 import (
-	"bufio"
 	"context"
-	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -11,29 +9,16 @@ import (
 	"net/http"
 	"slices"
 	"strings"
-	"sync"
-	"time"
-
-	"godwit/wire"
 )
 
 // Binary is one websocket of a binary dialect, which knows of it no more than
 // the layouts on the page: it takes each frame of the server apart into
 // commands. It shares no code with the server's side.
 type Binary struct {
-	Net net.Conn
-
-	in    *bufio.Reader
+	line
 	sizes map[byte]int
-	done  chan struct{} // closed when the reader has ended
-	write sync.Mutex    // frames leave whole
 
-	mu   sync.Mutex
-	more chan struct{} // closed and replaced at each change
-	// guarded by mu
-	commands [][]byte // opcode first
-	closed   *Closed
-	gate     chan struct{} // the reader waits for it; nil: it reads
+	commands [][]byte // guarded by mu: opcode first
 }
 
 // varying is the size of a command that says its own.
@@ -75,57 +60,19 @@ func DialStatusd(url string, header http.Header) (*Binary, error) {
 }
 
 func overBinary(conn net.Conn, url string, header http.Header, sizes map[byte]int) (*Binary, error) {
-	in, err := upgrade(conn, url, header)
-	if err != nil {
+	c := &Binary{sizes: sizes}
+	if err := c.open(conn, url, header); err != nil {
 		return nil, err
 	}
-	c := &Binary{Net: conn, in: in, sizes: sizes, done: make(chan struct{}), more: make(chan struct{})}
 	go c.read() // ends with the connection; Drop waits for it
 	return c, nil
-}
-
-// Drop ends the connection without a word.
-func (c *Binary) Drop() {
-	c.Net.Close()
-	c.mu.Lock()
-	if c.gate != nil {
-		close(c.gate)
-		c.gate = nil
-	}
-	c.mu.Unlock()
-	<-c.done
-}
-
-// Halt reads no further frame.
-func (c *Binary) Halt() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.gate == nil {
-		c.gate = make(chan struct{})
-	}
-}
-
-// Go reads on after Halt.
-func (c *Binary) Go() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.gate != nil {
-		close(c.gate)
-		c.gate = nil
-	}
 }
 
 func (c *Binary) read() {
 	defer close(c.done)
 	defer c.Net.Close()
 	for {
-		c.mu.Lock()
-		gate := c.gate
-		c.mu.Unlock()
-		if gate != nil {
-			<-gate
-		}
-		op, final, payload, err := readFrame(c.in)
+		op, final, payload, err := c.next()
 		if err == nil && op == opBinary && final {
 			err = c.take(payload)
 		}
@@ -136,12 +83,7 @@ func (c *Binary) read() {
 		case op == opPing:
 			c.Frame(opPong, payload)
 		case op == opClose:
-			e := &Closed{Code: 1005}
-			if len(payload) >= 2 {
-				e.Code, e.Reason = wire.CloseCode(binary.BigEndian.Uint16(payload)), string(payload[2:])
-			}
-			c.Frame(opClose, payload)
-			c.end(e)
+			c.bid(payload)
 			return
 		case op != opPong && (op != opBinary || !final):
 			c.end(&Closed{Code: noCode, Cause: fmt.Errorf("a frame of opcode %d", op)})
@@ -168,25 +110,6 @@ func (c *Binary) take(frame []byte) error {
 		frame = frame[1+size:]
 	}
 	return nil
-}
-
-func (c *Binary) change(f func()) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	f()
-	close(c.more)
-	c.more = make(chan struct{})
-}
-
-func (c *Binary) end(e *Closed) { c.change(func() { c.closed = e }) }
-
-// Frame writes one frame as it is.
-func (c *Binary) Frame(op byte, payload []byte) error {
-	c.write.Lock()
-	defer c.write.Unlock()
-	c.Net.SetWriteDeadline(time.Now().Add(10 * time.Second))
-	_, err := c.Net.Write(appendFrame(nil, op, payload))
-	return err
 }
 
 // Say writes commands as one binary frame.
@@ -238,28 +161,4 @@ func (c *Binary) Next(ctx context.Context) ([]byte, error) {
 			return nil, context.Cause(ctx)
 		}
 	}
-}
-
-// End waits for the end of the connection and tells how it came.
-func (c *Binary) End(ctx context.Context) (*Closed, error) {
-	for {
-		c.mu.Lock()
-		more, closed := c.more, c.closed
-		c.mu.Unlock()
-		if closed != nil {
-			return closed, nil
-		}
-		select {
-		case <-more:
-		case <-ctx.Done():
-			return nil, context.Cause(ctx)
-		}
-	}
-}
-
-// Closed is how the connection ended, nil while it lives.
-func (c *Binary) Closed() *Closed {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.closed
 }

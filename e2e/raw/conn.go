@@ -1,16 +1,12 @@
 package raw
 
 import (
-	"bufio"
 	"context"
-	"encoding/binary"
 	"fmt"
 	"net"
 	"net/http"
 	"strconv"
 	"strings"
-	"sync"
-	"time"
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
@@ -52,15 +48,8 @@ type answer struct {
 
 // Conn is one websocket.
 type Conn struct {
-	// Subject of tests that look below the protocol.
-	Net net.Conn
+	line
 
-	in    *bufio.Reader
-	done  chan struct{} // closed when the reader has ended
-	write sync.Mutex    // frames leave whole
-
-	mu   sync.Mutex
-	more chan struct{} // closed and replaced at each change
 	// guarded by mu
 	id      int
 	texts   []string // every text frame, as it came
@@ -68,10 +57,8 @@ type Conn struct {
 	answers map[string]answer
 	notices []Notice
 	taken   int
-	closed  *Closed
 	pongs   [][]byte
 	mute    bool
-	gate    chan struct{} // the reader waits for it; nil: it reads
 }
 
 // Dial opens a websocket.
@@ -86,31 +73,12 @@ func Dial(url string, header http.Header) (*Conn, error) {
 // Over opens a websocket on a connection that is there, as if the URL had been
 // dialled.
 func Over(conn net.Conn, url string, header http.Header) (*Conn, error) {
-	in, err := upgrade(conn, url, header)
-	if err != nil {
+	c := &Conn{answers: map[string]answer{}}
+	if err := c.open(conn, url, header); err != nil {
 		return nil, err
 	}
-	c := &Conn{Net: conn, in: in, done: make(chan struct{}), more: make(chan struct{}), answers: map[string]answer{}}
 	go c.read() // ends with the connection; Drop waits for it
 	return c, nil
-}
-
-// Drop ends the connection without a word.
-func (c *Conn) Drop() {
-	c.Net.Close()
-	c.Go()
-	<-c.done
-}
-
-// Halt stops reading once the frame that is being read is whole, and lets the
-// kernel read little in its place.
-func (c *Conn) Halt() {
-	c.window(64 << 10)
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.gate == nil {
-		c.gate = make(chan struct{})
-	}
 }
 
 // Mute answers no more pings.
@@ -122,37 +90,12 @@ func (c *Conn) muted() bool {
 	return c.mute
 }
 
-// window bounds what the kernel takes before it is read, in bytes. A failure
-// shows in what the test then waits for.
-func (c *Conn) window(n int) {
-	if tcp, ok := c.Net.(*net.TCPConn); ok {
-		_ = tcp.SetReadBuffer(n)
-	}
-}
-
-// Go reads on after Halt.
-func (c *Conn) Go() {
-	c.window(4 << 20)
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.gate != nil {
-		close(c.gate)
-		c.gate = nil
-	}
-}
-
 func (c *Conn) read() {
 	defer close(c.done)
 	defer c.Net.Close()
 	var text []byte
 	for {
-		c.mu.Lock()
-		gate := c.gate
-		c.mu.Unlock()
-		if gate != nil {
-			<-gate
-		}
-		op, final, payload, err := readFrame(c.in)
+		op, final, payload, err := c.next()
 		if err != nil {
 			c.end(&Closed{Code: noCode, Cause: err})
 			return
@@ -175,12 +118,7 @@ func (c *Conn) read() {
 		case opPong:
 			c.change(func() { c.pongs = append(c.pongs, payload) })
 		case opClose:
-			e := &Closed{Code: 1005}
-			if len(payload) >= 2 {
-				e.Code, e.Reason = wire.CloseCode(binary.BigEndian.Uint16(payload)), string(payload[2:])
-			}
-			c.Frame(opClose, payload)
-			c.end(e)
+			c.bid(payload)
 			return
 		default:
 			c.end(&Closed{Code: noCode, Cause: fmt.Errorf("a frame of opcode %d", op)})
@@ -188,16 +126,6 @@ func (c *Conn) read() {
 		}
 	}
 }
-
-func (c *Conn) change(f func()) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	f()
-	close(c.more)
-	c.more = make(chan struct{})
-}
-
-func (c *Conn) end(e *Closed) { c.change(func() { c.closed = e }) }
 
 // message is either an answer or a notice.
 type message struct {
@@ -240,15 +168,6 @@ func (c *Conn) take(text []byte) error {
 		})
 	}
 	return nil
-}
-
-// Frame writes one frame as it is.
-func (c *Conn) Frame(op byte, payload []byte) error {
-	c.write.Lock()
-	defer c.write.Unlock()
-	c.Net.SetWriteDeadline(time.Now().Add(10 * time.Second))
-	_, err := c.Net.Write(appendFrame(nil, op, payload))
-	return err
 }
 
 // Text writes one text frame.
@@ -384,28 +303,4 @@ func (c *Conn) Untaken() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return len(c.notices) - c.taken
-}
-
-// End waits for the end of the connection and tells how it came.
-func (c *Conn) End(ctx context.Context) (*Closed, error) {
-	for {
-		c.mu.Lock()
-		more, closed := c.more, c.closed
-		c.mu.Unlock()
-		if closed != nil {
-			return closed, nil
-		}
-		select {
-		case <-more:
-		case <-ctx.Done():
-			return nil, context.Cause(ctx)
-		}
-	}
-}
-
-// Closed is how the connection ended, nil while it lives.
-func (c *Conn) Closed() *Closed {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.closed
 }
