@@ -34,6 +34,7 @@ func TestJoin_ThatWasOvertakenChangesNothing(t *testing.T) {
 		again bool                     // the client joins where it has gone
 	}{
 		"the join itself, and the client has joined again": {names("EVALSHA", "gw:{r:lobby}:gone:"), true},
+		"the join itself, and the client has not":          {names("EVALSHA", "gw:{r:lobby}:gone:"), false},
 		"the node does not hear the room yet":              {names("SUBSCRIBE", "gw:{r:lobby}:ev"), false},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -334,6 +334,28 @@ func TestFence_AnOlderGenIsRefusedAfterAttach(t *testing.T) {
 	})
 }
 
+// A join may be on its way while its session goes on elsewhere, where the room
+// is then not found to be its.
+func TestFence_AJoinThatIsLateIsRefusedAfterAttach(t *testing.T) {
+	each(t, Config{}, func(t *testing.T, s *Store) {
+		join(t, s, "r", member(1, "bob"))
+		old := member(2, "ann")
+		now := old
+		now.Gen = 2
+		for _, m := range []Member{now, old} { // an older attach takes nothing back
+			if _, err := s.Attach(t.Context(), "r", m, Known{}, false); !errors.Is(err, ErrNotMember) {
+				t.Errorf("attach at gen %d: %v", m.Gen, err)
+			}
+		}
+		if _, err := s.Join(t.Context(), "r", old, Known{}); !errors.Is(err, ErrMoved) {
+			t.Errorf("the late join: %v", err)
+		}
+		if r := join(t, s, "r", now); r.Count != 2 {
+			t.Errorf("the join at the new gen: %+v", r)
+		}
+	})
+}
+
 func TestRollback_ALostTailBeginsANewEpoch(t *testing.T) {
 	each(t, Config{}, func(t *testing.T, s *Store) {
 		ann := member(1, "ann")

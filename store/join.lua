@@ -1,11 +1,12 @@
 -- Makes a client a member. Safe to repeat: a member that joins again gets no entry.
---   KEYS as in room.lua, 7 tombstone
+--   KEYS as in room.lua, 7 tombstone, 8 the gen at which attach did not find the client
 --   ARGV 8 client, 9 gen, 10 rest of the row (#user #device sid user device), 11 user, 12 header
 --        13 members allowed, 14 members told
 -- Returns {'joined'|'again', epoch, seq, cseq, joined, in_call, count, roster, calls}
 --      or {'moved'} | {'gone'} | {'room_full'}
 local client, gen = ARGV[8], tonumber(ARGV[9])
 if redis.call('EXISTS', KEYS[7]) == 1 then return {'gone'} end
+if tonumber(redis.call('GET', KEYS[8]) or '0') > gen then return {'moved'} end
 local epoch, seq = head()
 if not epoch then
   redis.call('DEL', MEMBERS, USERS, LOG, FLOWS, CALL)

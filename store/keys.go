@@ -41,6 +41,11 @@ func (k roomKeys) gone(client uint32) string {
 	return k.prefix + "gone:" + uintText(client)
 }
 
+// absent is the gen at which a client was not in the room: string, 2 x grace.
+func (k roomKeys) absent(client uint32) string {
+	return k.prefix + "absent:" + uintText(client)
+}
+
 // said is what was said under an idempotency key: string, IdempotencyTTL.
 func (k roomKeys) said(key string) string { return k.prefix + "said:" + key }
 

@@ -70,7 +70,7 @@ func (s *Store) Join(ctx context.Context, room string, m Member, known Known) (R
 	}
 	row := fmt.Sprintf("%d %d %s %s%s", len(m.User), len(m.Device), m.Session, m.User, m.Device)
 	c := s.roomCall(joinScript, room, known, m.Client, m.Gen, row, m.User, header, s.cfg.MaxMembers, MembersTold)
-	c.keys = append(c.keys, keysOfRoom(room).gone(m.Client))
+	c.keys = append(c.keys, keysOfRoom(room).gone(m.Client), keysOfRoom(room).absent(m.Client))
 	s.index(ctx, room)
 	a, err := s.lane(room).do(ctx, c)
 	if err != nil {
@@ -126,7 +126,9 @@ func (s *Store) attachCall(room string, m Member, known Known, members bool) cal
 	if members {
 		told = MembersTold
 	}
-	return s.roomCall(attachScript, room, known, m.Client, m.Gen, told)
+	c := s.roomCall(attachScript, room, known, m.Client, m.Gen, told, 2*s.cfg.Grace.Milliseconds())
+	c.keys = append(c.keys, keysOfRoom(room).absent(m.Client))
+	return c
 }
 
 // Leave takes m out of a room: reason is left, lost, kicked or closed. A
