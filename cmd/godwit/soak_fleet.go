@@ -6,7 +6,6 @@ import (
 	"io"
 	"math/rand/v2"
 	"net"
-	"net/http"
 	"os"
 	"slices"
 	"strconv"
@@ -193,7 +192,7 @@ func (f *soakFleet) launch(ctx context.Context, n *soakNode) error {
 	defer cancel()
 	again := time.NewTicker(soakLook)
 	defer again.Stop()
-	for !readyz(ctx, n.admin) {
+	for askProbe(ctx, n.admin, "ready", io.Discard) != nil {
 		select {
 		case <-again.C: // nothing announces it
 		case <-n.proc.done:
@@ -203,21 +202,6 @@ func (f *soakFleet) launch(ctx context.Context, n *soakNode) error {
 		}
 	}
 	return nil
-}
-
-// readyz says whether a node's probe answers that it is ready.
-func readyz(ctx context.Context, admin string) bool {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+admin+"/readyz", nil)
-	if err != nil {
-		return false
-	}
-	req.Close = true
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return false
-	}
-	resp.Body.Close()
-	return resp.StatusCode == http.StatusOK
 }
 
 // alive is nil while the process of a node runs that nobody has ended.
