@@ -2,17 +2,15 @@ package wire
 
 import (
 	"bytes"
-	"flag"
 	"fmt"
-	"os"
 	"strings"
 	"testing"
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
-)
 
-var rewrite = flag.Bool("rewrite", false, "write the golden frames anew")
+	"godwit/internal/golden"
+)
 
 func TestParseFrame_AnswersBadFramesAsTheContractSays(t *testing.T) {
 	deep := func(n int) string {
@@ -197,20 +195,7 @@ func TestGolden(t *testing.T) {
 	} {
 		add("error", AppendError(nil, nil, e), nil)
 	}
-	got := strings.Join(lines, "\n") + "\n"
-	const file = "testdata/frames.golden"
-	if *rewrite {
-		if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got != string(want) {
-		t.Errorf("frames differ from %s (-rewrite writes them anew)\ngot:\n%s\nwant:\n%s", file, got, want)
-	}
+	golden.Is(t, "testdata/frames.golden", []byte(strings.Join(lines, "\n")+"\n"))
 }
 
 func TestCloseCode_RangesSayWhatToDo(t *testing.T) {

@@ -3,14 +3,13 @@ package main
 import (
 	"bytes"
 	"context"
-	"flag"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
-)
 
-var rewrite = flag.Bool("rewrite", false, "write the README's table anew")
+	"godwit/internal/golden"
+)
 
 func TestSettings_EveryWrongValueIsNamedAtOnce(t *testing.T) {
 	env := []string{
@@ -156,18 +155,11 @@ func TestReadme_HasTheTableOfServe(t *testing.T) {
 		t.Fatal(err)
 	}
 	head, rest, ok1 := strings.Cut(string(b), tableBegin)
-	table, tail, ok2 := strings.Cut(rest, tableEnd)
+	_, tail, ok2 := strings.Cut(rest, tableEnd)
 	if !ok1 || !ok2 {
 		t.Fatalf("%s has no lines %q and %q", file, tableBegin, tableEnd)
 	}
-	want := settingsMarkdown()
-	if *rewrite {
-		if err := os.WriteFile(file, []byte(head+tableBegin+want+tableEnd+tail), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	} else if table != want {
-		t.Errorf("the table of %s is not that of the code; make docs writes it", file)
-	}
+	golden.Is(t, file, []byte(head+tableBegin+settingsMarkdown()+tableEnd+tail))
 	var help bytes.Buffer
 	if code := run(context.Background(), []string{"serve", "-h"}, nil, nil, &help, &help); code != 0 {
 		t.Fatalf("serve -h: exit %d", code)

@@ -1,16 +1,13 @@
 package admin
 
 import (
-	"bytes"
 	"context"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
-	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -19,12 +16,11 @@ import (
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 
+	"godwit/internal/golden"
 	"godwit/server"
 	"godwit/server/fleet"
 	"godwit/store"
 )
-
-var rewrite = flag.Bool("rewrite", false, "write docs/openapi.json")
 
 // script is a fleet that answers as told, and remembers what it was asked.
 type script struct {
@@ -411,20 +407,12 @@ func TestAPI_DescribesItself(t *testing.T) {
 			t.Errorf("it does not name %s %s", p.method, path)
 		}
 	}
-	const page = "../../docs/openapi.json"
 	pretty := jsontext.Value(w.Body.Bytes())
 	if err := pretty.Indent(jsontext.WithIndent("  ")); err != nil {
 		t.Fatal(err)
 	}
 	pretty = append(pretty, '\n')
-	if *rewrite {
-		if err := os.WriteFile(page, pretty, 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if have, err := os.ReadFile(page); err != nil || !bytes.Equal(have, pretty) {
-		t.Errorf("%s is not what a node answers (%v); type: make docs", page, err)
-	}
+	golden.Is(t, "../../docs/openapi.json", pretty)
 	if w := request((&script{}).served("right"), "GET", "/docs", ""); w.Code != 404 {
 		t.Errorf("a page that loads things from elsewhere: %d", w.Code)
 	}

@@ -2,7 +2,6 @@ package call
 
 import (
 	"bytes"
-	"flag"
 	"fmt"
 	"os"
 	"slices"
@@ -12,9 +11,9 @@ import (
 	"time"
 
 	"pgregory.net/rapid"
-)
 
-var rewrite = flag.Bool("rewrite", false, "write the transcript's answers anew")
+	"godwit/internal/golden"
+)
 
 const timeout = 15 * time.Second
 
@@ -26,18 +25,11 @@ func at(s int) time.Time { return time.Unix(int64(s), 0) }
 // indented line after it is how the call stands then.
 func TestTranscript(t *testing.T) {
 	const file = "testdata/call.txt"
-	want, err := os.ReadFile(file)
+	script, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
 	}
-	got := play(t, string(want))
-	if *rewrite {
-		if err := os.WriteFile(file, got, 0o644); err != nil {
-			t.Fatal(err)
-		}
-	} else if !bytes.Equal(got, want) {
-		t.Errorf("got:\n%s\nwant:\n%s", got, want)
-	}
+	golden.Is(t, file, play(t, string(script)))
 }
 
 func play(t *testing.T, text string) []byte {

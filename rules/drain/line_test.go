@@ -2,7 +2,6 @@ package drain
 
 import (
 	"bytes"
-	"flag"
 	"fmt"
 	"os"
 	"slices"
@@ -10,22 +9,22 @@ import (
 	"testing"
 
 	"pgregory.net/rapid"
-)
 
-var rewrite = flag.Bool("rewrite", false, "write the transcript's answers anew")
+	"godwit/internal/golden"
+)
 
 // TestLine_Transcript plays testdata/line.txt: somebody comes, begins or ends a
 // call, or is the next to move, as the indented line after it says.
 func TestLine_Transcript(t *testing.T) {
 	const file = "testdata/line.txt"
-	want, err := os.ReadFile(file)
+	script, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
 	}
 	var out bytes.Buffer
 	var l Line[string]
 	calling := map[string]bool{}
-	for line := range strings.Lines(string(want)) {
+	for line := range strings.Lines(string(script)) {
 		if strings.HasPrefix(line, " ") {
 			continue
 		}
@@ -48,13 +47,7 @@ func TestLine_Transcript(t *testing.T) {
 			fmt.Fprintf(&out, "  %s, %d left\n", l.Next(func(s string) bool { return calling[s] }), l.Len())
 		}
 	}
-	if *rewrite {
-		if err := os.WriteFile(file, out.Bytes(), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	} else if !bytes.Equal(out.Bytes(), want) {
-		t.Errorf("got:\n%s\nwant:\n%s", &out, want)
-	}
+	golden.Is(t, file, out.Bytes())
 }
 
 // Everybody moves once, and nobody in a call before somebody who is in none.

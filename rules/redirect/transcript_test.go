@@ -1,7 +1,6 @@
 package redirect
 
 import (
-	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -9,9 +8,9 @@ import (
 	"strings"
 	"testing"
 	"time"
-)
 
-var rewrite = flag.Bool("rewrite", false, "write what the machines say into the transcripts")
+	"godwit/internal/golden"
+)
 
 // TestTranscripts walks the three machines through each way that a move can
 // go. A line is the time, who is told, what, and after "=" what follows: the
@@ -24,26 +23,15 @@ func TestTranscripts(t *testing.T) {
 	}
 	for _, file := range files {
 		t.Run(strings.TrimSuffix(filepath.Base(file), ".txt"), func(t *testing.T) {
-			want, err := os.ReadFile(file)
+			script, err := os.ReadFile(file)
 			if err != nil {
 				t.Fatal(err)
 			}
-			got, err := play(string(want))
+			got, err := play(string(script))
 			if err != nil {
 				t.Fatal(err)
 			}
-			if *rewrite {
-				if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
-					t.Fatal(err)
-				}
-				return
-			}
-			g, w := strings.Split(got, "\n"), strings.Split(string(want), "\n")
-			for i := range w {
-				if g[i] != w[i] {
-					t.Errorf("line %d\n got %s\nwant %s", i+1, g[i], w[i])
-				}
-			}
+			golden.Is(t, file, []byte(got))
 		})
 	}
 }

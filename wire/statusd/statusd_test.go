@@ -3,24 +3,20 @@ package statusd
 import (
 	"bytes"
 	"encoding/hex"
-	"flag"
 	"fmt"
-	"os"
 	"strings"
 	"testing"
 
 	"pgregory.net/rapid"
 
+	"godwit/internal/golden"
 	"godwit/wire/command"
 )
-
-var rewrite = flag.Bool("rewrite", false, "write the golden frames anew")
 
 var ann = [8]byte{0x01, 0x23, 0x45, 0x67, 0x89, 0xab, 0xcd, 0xef}
 
 // What an old client sends and is sent: only added to.
 func TestFrames_AreThoseThatOldClientsKnow(t *testing.T) {
-	const path = "testdata/frames.golden"
 	var b strings.Builder
 	for _, f := range []struct {
 		name  string
@@ -37,18 +33,7 @@ func TestFrames_AreThoseThatOldClientsKnow(t *testing.T) {
 	} {
 		fmt.Fprintf(&b, "%s %x\n", f.name, f.frame)
 	}
-	if *rewrite {
-		if err := os.WriteFile(path, []byte(b.String()), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if b.String() != string(want) {
-		t.Errorf("frames are\n%s\nwant\n%s", b.String(), want)
-	}
+	golden.Is(t, "testdata/frames.golden", []byte(b.String()))
 }
 
 func bin(s string) []byte {
