@@ -62,6 +62,7 @@ type Subscriber struct {
 
 	mu       sync.Mutex
 	channels map[string]*channel // guarded by mu
+	unsaid   map[string]*channel // guarded by mu: those whose wish the connection was not told
 	lacking  int                 // guarded by mu: channels wanted and not heard yet
 
 	// owned by Run
@@ -72,6 +73,7 @@ type Subscriber struct {
 
 // channel is one room's or user's channel.
 type channel struct {
+	name   string
 	wanted bool
 	// sent: the last thing asked of this connection was to subscribe.
 	sent bool
@@ -82,7 +84,7 @@ type channel struct {
 
 func (c *channel) lacks() bool { return c.wanted && (!c.sent || c.pending > 0) }
 
-// change changes a channel and keeps count. Called with mu held.
+// change changes a channel and keeps the books. Called with mu held.
 func (s *Subscriber) change(c *channel, how func()) {
 	if c.lacks() {
 		s.lacking--
@@ -90,6 +92,15 @@ func (s *Subscriber) change(c *channel, how func()) {
 	how()
 	if c.lacks() {
 		s.lacking++
+	}
+	if c.wanted != c.sent {
+		s.unsaid[c.name] = c
+	} else {
+		delete(s.unsaid, c.name)
+	}
+	if !c.wanted && !c.sent && c.pending == 0 {
+		c.release()
+		delete(s.channels, c.name)
 	}
 }
 
@@ -99,6 +110,7 @@ func (s *Store) NewSubscriber(ref Ref, out Listener) *Subscriber {
 		store: s, ref: ref, out: out,
 		kick:     make(chan struct{}, 1),
 		channels: make(map[string]*channel),
+		unsaid:   make(map[string]*channel),
 		heard:    make(chan string, 8),
 	}
 }
@@ -117,7 +129,7 @@ func (s *Subscriber) follow(name string) <-chan struct{} {
 	s.mu.Lock()
 	c := s.channels[name]
 	if c == nil {
-		c = &channel{}
+		c = &channel{name: name}
 		s.channels[name] = c
 	}
 	s.change(c, func() { c.wanted = true })
@@ -217,12 +229,7 @@ func (s *Subscriber) connection(ctx context.Context) error {
 func (s *Subscriber) forget() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for name, c := range s.channels {
-		if !c.wanted {
-			c.release()
-			delete(s.channels, name)
-			continue
-		}
+	for _, c := range s.channels {
 		s.change(c, func() { c.sent, c.pending = false, 0 })
 	}
 	s.wake()
@@ -263,17 +270,14 @@ func (s *Subscriber) flush(ctx context.Context) error {
 	for {
 		var add, drop []string
 		s.mu.Lock()
-		for name, c := range s.channels {
+		for name, c := range s.unsaid {
 			if len(add)+len(drop) == subscribeChunk {
 				break
 			}
-			switch {
-			case c.wanted && !c.sent:
+			if c.wanted {
 				add = append(add, name)
-			case !c.wanted && c.sent:
+			} else {
 				drop = append(drop, name)
-			default:
-				continue
 			}
 			s.change(c, func() {
 				c.sent = c.wanted
@@ -366,14 +370,11 @@ func (s *Subscriber) confirmed(m *redis.Subscription) (reset bool, err error) {
 			return false, errors.New("a confirmation that was not asked for")
 		}
 		s.change(c, func() { c.pending-- })
-		switch {
-		case c.pending > 0:
+		if c.pending > 0 {
 			return false, nil
-		case c.sent:
+		}
+		if c.sent {
 			c.release()
-		case !c.wanted:
-			c.release()
-			delete(s.channels, m.Channel)
 		}
 	}
 	if s.deaf.Load() == 0 || s.lacking > 0 {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -67,7 +68,7 @@ func (e *ear) until(t *testing.T, what string, ok func() bool) {
 }
 
 // listen runs a subscriber with an ear until the test ends.
-func listen(t *testing.T, s *Store) (*Subscriber, *ear) {
+func listen(t testing.TB, s *Store) (*Subscriber, *ear) {
 	t.Helper()
 	e := &ear{heard: make(map[string][]uint64), wake: make(chan struct{}, 1)}
 	sub := s.NewSubscriber(Ref{Node: "n", Boot: "b"}, e)
@@ -150,6 +151,40 @@ func TestSubscriber_AfterAllComingAndGoingFollowsWhatIsWanted(t *testing.T) {
 			t.Errorf("%d resets, deaf for %s; want neither", e.resets, sub.Deaf(time.Now()))
 		}
 	})
+}
+
+func TestSubscriber_WhatIsDroppedBeforeItWasAskedForIsForgotten(t *testing.T) {
+	sub := open(t, Config{}).NewSubscriber(Ref{"n", "b"}, &ear{}) // nothing is asked: it does not run
+	ready := sub.Follow("r")
+	sub.Drop("r")
+	select {
+	case <-ready:
+	default:
+		t.Error("whoever asked still waits")
+	}
+	if len(sub.channels)+len(sub.unsaid) != 0 {
+		t.Errorf("it keeps %v", sub.channels)
+	}
+}
+
+// BenchmarkFollow is one more room for a node that follows many.
+func BenchmarkFollow(b *testing.B) {
+	for _, many := range []int{100, 10_000} {
+		b.Run(strconv.Itoa(many), func(b *testing.B) {
+			sub, _ := listen(b, open(b, Config{URL: redistest.Start(b).URL()}))
+			var ready []<-chan struct{}
+			for i := range many {
+				ready = append(ready, sub.Follow(name(i)))
+			}
+			for _, r := range ready {
+				<-r
+			}
+			for i := many; b.Loop(); i++ {
+				<-sub.Follow(name(i))
+				sub.Drop(name(i))
+			}
+		})
+	}
 }
 
 func name(i int) string { return fmt.Sprintf("room %d", i) }
