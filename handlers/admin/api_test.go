@@ -417,3 +417,43 @@ func TestAPI_DescribesItself(t *testing.T) {
 		t.Errorf("a page that loads things from elsewhere: %d", w.Code)
 	}
 }
+
+// A client's id has 32 bits and no sign: whoever makes code of the description
+// would cut half of them off at int32.
+func TestAPI_AClientsIDFitsWhatTheDescriptionSays(t *testing.T) {
+	w := request((&script{}).served("right"), "GET", "/openapi.json", "", "Authorization", "")
+	var doc any
+	if err := json.Unmarshal(w.Body.Bytes(), &doc); err != nil {
+		t.Fatal(err)
+	}
+	found := 0
+	is := func(where string, schema any) {
+		found++
+		if s, _ := schema.(map[string]any); s["type"] != "integer" || s["format"] != "int64" {
+			t.Errorf("client in %s is %v, want an integer of int64", where, schema)
+		}
+	}
+	var walk func(where string, v any)
+	walk = func(where string, v any) {
+		switch v := v.(type) {
+		case map[string]any:
+			if v["name"] == "client" {
+				is(where, v["schema"])
+			}
+			for name, inner := range v {
+				if name == "client" {
+					is(where, inner)
+				}
+				walk(where+"/"+name, inner)
+			}
+		case []any:
+			for _, inner := range v {
+				walk(where, inner)
+			}
+		}
+	}
+	walk("", doc)
+	if found < 6 {
+		t.Errorf("%d places name a client, want those of messages, rooms, sessions and the path", found)
+	}
+}

@@ -18,7 +18,7 @@ const logBytes = 256 << 10
 // Addressee is whom a message is for.
 type Addressee struct {
 	User   *string `json:"user,omitempty"`
-	Client *uint32 `json:"client,omitempty"`
+	Client *uint32 `json:"client,omitempty" format:"int64"`
 }
 
 // Event is an entry of a room's log, as clients see it.
@@ -37,7 +37,7 @@ type Event struct {
 // Sender is who an entry is of; the system is user "" and client 0.
 type Sender struct {
 	User   string `json:"user"`
-	Client uint32 `json:"client"`
+	Client uint32 `json:"client" format:"int64"`
 	Device string `json:"device,omitempty"`
 }
 

@@ -36,7 +36,7 @@ func roomStateOf(r store.RoomState) RoomState {
 // Member is a client in a room.
 type Member struct {
 	User    string `json:"user"`
-	Client  uint32 `json:"client"`
+	Client  uint32 `json:"client" format:"int64"`
 	Device  string `json:"device,omitempty"`
 	Session string `json:"session"`
 	Node    string `json:"node,omitempty" doc:"that holds its session, or held it last"`
@@ -54,7 +54,7 @@ type Room struct {
 // Caller is a client in a room's call.
 type Caller struct {
 	User   string `json:"user"`
-	Client uint32 `json:"client"`
+	Client uint32 `json:"client" format:"int64"`
 }
 
 // RoomName is the room that a path names.
@@ -88,7 +88,7 @@ func (a *api) serveRooms(h huma.API) {
 	huma.Register(h, operation(http.MethodDelete, "/rooms/{room}/members/{client}", "kick-member", "Put one client out of a room", done),
 		func(ctx context.Context, in *struct {
 			RoomName
-			Client uint32 `path:"client" maximum:"4294967295"`
+			Client uint32 `path:"client" format:"int64" maximum:"4294967295"`
 		},
 		) (*struct{}, error) {
 			return nil, a.failed(a.fleet.Kick(ctx, in.Room, in.Client))

@@ -22,7 +22,7 @@ type sessions interface {
 type Session struct {
 	Session string    `json:"session"`
 	User    string    `json:"user"`
-	Client  uint32    `json:"client"`
+	Client  uint32    `json:"client" format:"int64"`
 	Device  string    `json:"device,omitempty"`
 	Handle  string    `json:"handle" doc:"of its user, for the binary dialects"`
 	State   string    `json:"state" enum:"live,detached"`
