@@ -98,6 +98,12 @@ func (s *Settings) check(unread map[string]bool) (wrong []problem) {
 			break
 		}
 	}
+	for _, origin := range s.RedirectOrigins {
+		if origin = strings.TrimSuffix(origin, "/"); !originPattern(origin) && !slices.Contains([]string{"ws://*", "wss://*"}, origin) {
+			bad("GODWIT_REDIRECT_ORIGINS", "a comma list of [scheme://]host[:port], *.host or *, without a path")
+			break
+		}
+	}
 	if s.RedisURL == "" && s.RedisWait > 0 {
 		bad("GODWIT_REDIS_WAIT", "0 with the embedded store, which has no replicas")
 	}

@@ -33,7 +33,7 @@ type Settings struct {
 	Revision        string   `envconfig:"GODWIT_REVISION" doc:"revision of this node; empty is the build's"`
 	NodeURL         string   `envconfig:"GODWIT_NODE_URL" doc:"websocket URL of this node, for redirects"`
 	PublicURL       string   `envconfig:"GODWIT_PUBLIC_URL" doc:"websocket URL of the fleet, for redirects"`
-	RedirectOrigins []string `envconfig:"GODWIT_REDIRECT_ORIGINS" doc:"where clients may be sent, comma list, *.host allowed; empty is the origins of the two URLs"`
+	RedirectOrigins []string `envconfig:"GODWIT_REDIRECT_ORIGINS" doc:"where clients may be sent, comma list, *.host allowed; empty is the origins of the two URLs, so nodes that have a GODWIT_NODE_URL each name those of all"`
 
 	HelloTimeout time.Duration `envconfig:"GODWIT_HELLO_TIMEOUT" default:"10s" doc:"time for the first frame"`
 	Ping         time.Duration `envconfig:"GODWIT_PING" default:"20s" doc:"a silent socket is pinged after it, and closed after two unanswered"`

@@ -58,6 +58,10 @@ func TestSettings_WhatCannotBeUsedIsWrong(t *testing.T) {
 			[]string{"*", "https://a.example", "https://*.a.example", "*.a.example:8443", "a.example", "http://localhost:3000", "http://[::1]:3000", "https://a.example,*.b.example"},
 			[]string{"https://a.example/", "https://", "https://a.example,", "https://*a.example", "https://a.*", "https://u@a.example", "a.example:x", "a.example, b.example"},
 		},
+		"GODWIT_REDIRECT_ORIGINS": {
+			[]string{"*", "ws://a.example:8080", "wss://a.example/", "wss://*.a.example", "*.a.example", "wss://*", "ws://a,ws://b", "https://a.example"},
+			[]string{"ws://a.example/v1/ws", "ws://a,", "ws://a, ws://b", "wss://n*.a.example", "ws://"},
+		},
 		"GODWIT_AUTH_JWKS": {
 			[]string{"https://idp.example/jwks", "http://127.0.0.1:1/jwks"},
 			[]string{"http://idp.example/jwks", "ftp://idp.example/jwks", "https://", keyless, broken, dir, dir + "/none"},
