@@ -194,12 +194,21 @@ func fromFile(vars map[string]string, name string) error {
 	if vars[name] != "" {
 		return fmt.Errorf("%s and %s_FILE are both set: expected one of them", name, name)
 	}
+	value, err := secretIn(path)
+	if err != nil {
+		return fmt.Errorf("%s_FILE: %w", name, err)
+	}
+	vars[name] = value
+	return nil
+}
+
+// secretIn reads a secret from a file, which may end as an editor ends it.
+func secretIn(path string) (string, error) {
 	b, err := os.ReadFile(path)
 	if err != nil {
-		return fmt.Errorf("%s_FILE: expected a file that can be read: %w", name, err)
+		return "", fmt.Errorf("expected a file that can be read: %w", err)
 	}
-	vars[name] = strings.TrimSuffix(strings.TrimSuffix(string(b), "\n"), "\r")
-	return nil
+	return strings.TrimSuffix(strings.TrimSuffix(string(b), "\n"), "\r"), nil
 }
 
 // printSettings writes the table that `godwit serve -h` and the README show.

@@ -24,14 +24,18 @@ func tokenCommand(env []string) *cobra.Command {
 			"  GODWIT_AUTH_SECRET=... godwit token --user ann --ttl 5m --rooms 'team/*'",
 		Args: noArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			vars := environment(env)
-			if file != "" {
-				vars = map[string]string{"GODWIT_AUTH_SECRET_FILE": file} // read as a node reads it
-			}
-			if err := fromFile(vars, "GODWIT_AUTH_SECRET"); err != nil {
-				return usage{err}
-			}
-			if secret == "" {
+			switch vars := environment(env); {
+			case secret != "" && file != "":
+				return usage{errors.New("--secret and --secret-file: expected one of them")}
+			case file != "":
+				var err error
+				if secret, err = secretIn(file); err != nil {
+					return usage{fmt.Errorf("--secret-file: %w", err)}
+				}
+			case secret == "":
+				if err := fromFile(vars, "GODWIT_AUTH_SECRET"); err != nil {
+					return usage{err}
+				}
 				secret = vars["GODWIT_AUTH_SECRET"]
 			}
 			if secret == "" {

@@ -96,7 +96,8 @@ func TestToken_WhatIsMissingIsTold(t *testing.T) {
 	}{
 		{[]string{"--user", "ann"}, "no key to sign with: give --secret, --secret-file or GODWIT_AUTH_SECRET"},
 		{[]string{"--secret", key}, "no user: give --user"},
-		{[]string{"--user", "ann", "--secret-file", "/does/not/exist"}, "GODWIT_AUTH_SECRET_FILE: expected a file that can be read: open /does/not/exist"},
+		{[]string{"--user", "ann", "--secret-file", "/does/not/exist"}, "--secret-file: expected a file that can be read: open /does/not/exist"},
+		{[]string{"--user", "ann", "--secret-file", "/does/not/exist", "--secret", key}, "--secret and --secret-file: expected one of them"},
 		{[]string{"--user", "ann", "--secret", key, "--ttl", "soon"}, `"--ttl"`},
 		{[]string{"--user", "ann", "--secret", key, "--ttl", "0s"}, "--ttl: expected at least 1s"},
 		{[]string{"--user", "ann", "--secret", key, "--ttl", "-1h"}, "--ttl: expected at least 1s"},
