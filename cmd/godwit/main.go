@@ -29,7 +29,7 @@ func (u usage) Error() string { return u.err.Error() }
 
 func noArgs(c *cobra.Command, args []string) error {
 	if err := cobra.NoArgs(c, args); err != nil {
-		return usage{fmt.Errorf("%w\ngodwit -h lists the commands", err)}
+		return usage{fmt.Errorf("%w\n%s -h says what there is", err, c.CommandPath())}
 	}
 	return nil
 }
@@ -49,7 +49,9 @@ func run(ctx context.Context, args, env []string, in io.Reader, out, errs io.Wri
 	root.SetIn(in)
 	root.SetOut(out)
 	root.SetErr(errs)
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usage{err} })
+	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
+		return usage{fmt.Errorf("%w\n%s -h says what there is", err, c.CommandPath())}
+	})
 	root.AddCommand(serveCommand(env), devCommand(env), tokenCommand(env), versionCommand(), chatCommand(), nodesCommand(env), drainCommand(env),
 		roomsCommand(env), roomCommand(env), sessionCommand(env), probeCommand(env), migrateCommand(env), soakCommand(env))
 	err := root.ExecuteContext(ctx)

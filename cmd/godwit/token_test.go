@@ -103,7 +103,7 @@ func TestToken_WhatIsMissingIsTold(t *testing.T) {
 		{[]string{"--user", "ann", "--secret", key, "--ttl", "-1h"}, "--ttl: expected at least 1s"},
 		{[]string{"--user", strings.Repeat("a", 129), "--secret", key}, "--user: expected at most 128 bytes of UTF-8"},
 		{[]string{"--user", "\xff", "--secret", key}, "--user: expected at most 128 bytes of UTF-8"},
-		{[]string{"--usr", "ann"}, "--usr"},
+		{[]string{"--usr", "ann"}, "unknown flag: --usr\ngodwit token -h says what there is"},
 	} {
 		code, out, errs := once(nil, append([]string{"token"}, c.args...)...)
 		if code != 2 || out != "" || !strings.Contains(errs, c.want) || strings.Contains(errs, key) {
