@@ -43,7 +43,11 @@ func chatCommand() *cobra.Command {
 			}
 			ctx, stop := signal.NotifyContext(c.Context(), syscall.SIGINT, syscall.SIGTERM)
 			defer stop()
-			return chat(ctx, client.Options{URLs: urls, Token: mint, Device: "terminal"}, room, c.InOrStdin(), c.OutOrStdout())
+			err = chat(ctx, client.Options{URLs: urls, Token: mint, Device: "terminal"}, room, c.InOrStdin(), c.OutOrStdout())
+			if token == "" && secret == "" && client.Is(err, wire.Unauthorized) {
+				err = fmt.Errorf("%w\nthe node accepts no dev tokens, or not this one: log in with --token or --secret", err)
+			}
+			return err
 		},
 	}
 	f := c.Flags()
@@ -93,9 +97,6 @@ func chat(ctx context.Context, o client.Options, room string, in io.Reader, out 
 	o.OnState = t.state
 	var err error
 	if t.client, err = client.Dial(ctx, o); err != nil {
-		if client.Is(err, wire.Unauthorized) {
-			return fmt.Errorf("%w\nthe node accepts no dev tokens, or not this one: log in with --token or --secret", err)
-		}
 		return err
 	}
 	joined, err := t.client.Join(ctx, room)

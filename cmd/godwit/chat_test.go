@@ -92,7 +92,7 @@ func TestChat_LogsInAsTheNodeWants(t *testing.T) {
 		{[]string{"--user", "ann", "--secret", key}, 0, "-- in lobby at node"},
 		{[]string{"--token", strings.TrimSpace(token)}, 0, "-- in lobby at node"},
 		{[]string{"--user", "ann"}, 1, "the node accepts no dev tokens, or not this one: log in with --token or --secret"},
-		{[]string{"--user", "ann", "--secret", "another key"}, 1, "--secret"},
+		{[]string{"--user", "ann", "--secret", "another key"}, 1, "wrong signature"},
 		{nil, 2, "who are you? give --user, or --token"},
 		{[]string{"--user", "ann", "--url", "http://x"}, 1, "ws://"},
 		{[]string{"--user", "ann", "--secret", key + "?"}, 1, "the token is refused: wrong signature"},
@@ -102,6 +102,9 @@ func TestChat_LogsInAsTheNodeWants(t *testing.T) {
 		p.in.Close()
 		if code := p.exit(); code != c.code || !strings.Contains(p.String(), c.want) {
 			t.Errorf("chat %q: exit %d, said:\n%s\nwant exit %d and %q", c.args, code, p, c.code, c.want)
+		}
+		if hint := "log in with --token or --secret"; len(c.args) > 2 && strings.Contains(p.String(), hint) {
+			t.Errorf("chat %q: told %q, which it has:\n%s", c.args, hint, p)
 		}
 		for _, once := range []string{"log in:", "refused:", "join "} {
 			if strings.Count(p.String(), once) > 1 {
