@@ -127,6 +127,9 @@ func refused(status int, body []byte) error {
 	}
 	if err := json.Unmarshal(body, &p); err != nil || p.Detail == "" {
 		p.Detail = http.StatusText(status)
+		if status == http.StatusNotFound {
+			p.Detail = "there is no admin API: --admin is the address of an admin listener (GODWIT_ADMIN_LISTEN)"
+		}
 	}
 	for _, e := range p.Errors {
 		p.Detail += "; " + e.Location + ": " + e.Message

@@ -188,7 +188,7 @@ func TestDrain_WhatMakesNoSenseExits2AndWhatTheFleetRefuses1(t *testing.T) {
 		{"undone what never began", []string{opsToken}, []string{"drain", "n1", "--undo", "--admin", n.admin}, 1, "no drain of node n1"},
 		{"a budget too long", []string{opsToken}, []string{"drain", "n1", "--budget", "25h", "--admin", n.admin}, 1, "budget_ms"},
 		{"nobody listens", []string{opsToken}, []string{"nodes", "--admin", "http://127.0.0.1:1"}, 1, "refused"},
-		{"somebody else listens", []string{opsToken}, []string{"nodes", "--admin", web.URL}, 1, "Not Found (404)"},
+		{"somebody else listens", []string{opsToken}, []string{"nodes", "--admin", web.URL}, 1, "--admin is the address of an admin listener (GODWIT_ADMIN_LISTEN) (404)"},
 	} {
 		began := time.Now()
 		code, out, errs := once(c.env, c.args...)
