@@ -77,7 +77,8 @@ type proc struct {
 	cmd  *exec.Cmd
 	out  sync.WaitGroup
 	done chan struct{} // closed when it has ended
-	addr chan string   // gets the address that a node listens on
+	// addrs gets the addresses that a node listens on: for clients, for operators.
+	addrs chan [2]string
 }
 
 func (f *fleet) run(ctx context.Context, nodes int) (err error) {
@@ -103,7 +104,7 @@ func (f *fleet) run(ctx context.Context, nodes int) (err error) {
 			return err
 		}
 	}
-	var addrs, kill []string
+	var addrs, admins, kill []string
 	for i := range nodes {
 		mark := "n" + strconv.Itoa(i+1)
 		env := append(append([]string(nil), f.env...),
@@ -121,8 +122,8 @@ func (f *fleet) run(ctx context.Context, nodes int) (err error) {
 			return err
 		}
 		select {
-		case addr := <-p.addr:
-			addrs = append(addrs, addr)
+		case at := <-p.addrs:
+			addrs, admins = append(addrs, at[0]), append(admins, at[1])
 			kill = append(kill, fmt.Sprintf("  kill -9 %d   # %s", p.cmd.Process.Pid, mark))
 		case <-p.done:
 			return fmt.Errorf("%s ended before it listened; its log says why", mark)
@@ -132,8 +133,9 @@ func (f *fleet) run(ctx context.Context, nodes int) (err error) {
 			return nil
 		}
 	}
-	for line := range strings.Lines(typeNext(addrs, dev) + "\nEnd a node, and watch its clients go on at another:\n" +
-		strings.Join(kill, "\n") + "\n\nCtrl-C ends them all.\n") {
+	api := vars["GODWIT_ADMIN_TOKEN"] != "" || vars["GODWIT_ADMIN_TOKEN_FILE"] != ""
+	for line := range strings.Lines(typeNext(addrs, dev) + "\nEnd a node, and watch its clients go on at another (without -9 it moves them first):\n" +
+		strings.Join(kill, "\n") + "\n\n" + operate(admins[0], api) + "\nCtrl-C ends them all.\n") {
 		f.out.print("", strings.TrimSuffix(line, "\n"))
 	}
 	select {
@@ -142,6 +144,19 @@ func (f *fleet) run(ctx context.Context, nodes int) (err error) {
 	case <-redis.done:
 		return errors.New("redis-server ended")
 	}
+}
+
+// operate says how to ask the fleet at a node's admin listener, whose API is
+// off without a token.
+func operate(admin string, api bool) string {
+	if !api {
+		return "Start it with a GODWIT_ADMIN_TOKEN, and it can be asked: godwit nodes, rooms, drain.\n"
+	}
+	if host, port, err := net.SplitHostPort(admin); err == nil && net.ParseIP(host).IsUnspecified() {
+		admin = net.JoinHostPort("127.0.0.1", port)
+	}
+	at := " --admin http://" + admin + "\n"
+	return "Ask it, in a terminal with the same GODWIT_ADMIN_TOKEN:\n  " + thisProgram() + " nodes" + at + "  " + thisProgram() + " drain n1" + at
 }
 
 // redis starts a redis-server that keeps its files in dir, and waits until it
@@ -252,7 +267,7 @@ func freePort(host string, want int) (int, error) {
 // start starts a process whose output is passed on with a mark. It ends with
 // us, even if we are killed.
 func (f *fleet) start(mark string, env []string, name string, args ...string) (*proc, error) {
-	p := &proc{mark: mark, cmd: exec.Command(name, args...), done: make(chan struct{}), addr: make(chan string, 1)}
+	p := &proc{mark: mark, cmd: exec.Command(name, args...), done: make(chan struct{}), addrs: make(chan [2]string, 1)}
 	p.cmd.Env = env
 	p.cmd.SysProcAttr = tied()
 	stdout, err1 := p.cmd.StdoutPipe()
@@ -294,8 +309,8 @@ func (f *fleet) forget(gone *proc) {
 	f.procs = slices.DeleteFunc(f.procs, func(p *proc) bool { return p == gone })
 }
 
-// listening finds the address in the line of a node's log, text or JSON.
-var listening = regexp.MustCompile(`msg"?[=:]"?listening\b.*?\baddr"?[=:]"?([^ ",]+)`)
+// listening finds the addresses in the line of a node's log, text or JSON.
+var listening = regexp.MustCompile(`msg"?[=:]"?listening\b.*?\baddr"?[=:]"?([^ ",]+).*?\badmin"?[=:]"?([^ ",]+)`)
 
 // pass passes a process's lines on, and looks for the one that says where a
 // node listens.
@@ -305,7 +320,7 @@ func (f *fleet) pass(p *proc, r io.Reader) {
 	for in.Scan() {
 		if m := listening.FindSubmatch(in.Bytes()); m != nil {
 			select {
-			case p.addr <- string(m[1]):
+			case p.addrs <- [2]string{string(m[1]), string(m[2])}:
 			default: // said before
 			}
 		}

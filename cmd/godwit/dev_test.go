@@ -135,6 +135,32 @@ func TestDev_GoesOnWithoutANodeThatIsKilled(t *testing.T) {
 	}
 }
 
+func TestDev_SaysHowItIsAsked(t *testing.T) {
+	p := launch(t, []string{opsToken}, "dev", "--nodes", "1")
+	admin := p.await(` nodes --admin (http://127\.0\.0\.1:\d+)$`)[0]
+	p.await(` drain n1 --admin ` + admin + `$`)
+	if code, out, errs := once([]string{opsToken}, "nodes", "--admin", admin); code != 0 || !strings.Contains(out, "n1    ready") {
+		t.Errorf("what it says to type: exit %d, said %q and %q", code, out, errs)
+	}
+	p.signal(syscall.SIGINT)
+	p.exit()
+	if strings.Contains(p.String(), strings.TrimPrefix(opsToken, "GODWIT_ADMIN_TOKEN=")) {
+		t.Errorf("the token is in:\n%s", p)
+	}
+	for _, c := range []struct {
+		admin string
+		api   bool
+		want  string
+	}{
+		{"[::]:8081", true, "--admin http://127.0.0.1:8081\n"},
+		{"127.0.0.1:8081", false, "with a GODWIT_ADMIN_TOKEN"},
+	} {
+		if got := operate(c.admin, c.api); !strings.Contains(got, c.want) {
+			t.Errorf("%+v: %q, want %q in it", c, got, c.want)
+		}
+	}
+}
+
 func TestDev_GivesItsNodesTheSettingsOfWhoStartsIt(t *testing.T) {
 	p := launch(t, []string{"GODWIT_AUTH_SECRET=" + key, "GODWIT_LOG_FORMAT=json", "GODWIT_LISTEN=0.0.0.0:0"}, "dev", "--nodes", "1")
 	url := p.await(`Listening on (\S+)$`)[0]
