@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"slices"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -58,7 +59,7 @@ type Config struct {
 	Lease  time.Duration // node lease; default 10 s
 	// OfferTTL is how long a redirect's offer holds; default 15 s.
 	OfferTTL time.Duration
-	Wait     int // replicas that must have a write before it is answered
+	Wait     int // replicas that must have a message before it is answered
 	// MaxMembers of a room; default 10,000.
 	MaxMembers int
 	// MaxContacts of a user; default 10,000.
@@ -269,7 +270,7 @@ func (s *Store) exec(ctx context.Context, calls []call, way func(context.Context
 		cmds[i] = way(ctx, pipe, c)
 	}
 	var wait *redis.Cmd
-	if s.cfg.Wait > 0 {
+	if s.cfg.Wait > 0 && slices.ContainsFunc(calls, call.says) {
 		wait = pipe.Do(ctx, "WAIT", s.cfg.Wait, max(1, s.cfg.Timeout.Milliseconds()/2))
 	}
 	_, err := pipe.Exec(ctx)
@@ -278,11 +279,20 @@ func (s *Store) exec(ctx context.Context, calls []call, way func(context.Context
 	}
 	if wait != nil {
 		if n, err := wait.Int(); err != nil || n < s.cfg.Wait {
-			return nil, fmt.Errorf("%d of %d replicas have the write", n, s.cfg.Wait)
+			for i, c := range calls {
+				if c.says() && cmds[i].Err() == nil {
+					cmds[i].SetErr(fmt.Errorf("%d of %d replicas have the write", n, s.cfg.Wait))
+				}
+			}
 		}
 	}
 	return cmds, nil
 }
+
+// says is whether the call's answer waits for the replicas: a message's alone.
+// Were it all writes, a node could not even hold its lease without them, and
+// the loss of a replica would take the fleet away.
+func (c call) says() bool { return c.script == sendScript || c.script == sayScript }
 
 // isReply tells an error that Redis answered from one of the connection.
 func isReply(err error) bool {
