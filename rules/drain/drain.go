@@ -16,7 +16,8 @@ type Node struct {
 	Revision string
 	Started  time.Time // by the store's clock
 	Load     int       // sessions attached, and offered to it
-	Ready    bool      // alive, and not draining
+	Ready    bool      // live, and takes sessions
+	Live     bool      // its lease stands, though it may drain; who is ready need not say so
 }
 
 // crowded is how many times the fleet's mean load a target may have.
@@ -30,14 +31,13 @@ func Targets(nodes []Node, self string) []Node {
 	first := make(map[string]time.Time)
 	total, ready := 0, 0
 	for _, n := range nodes {
-		if !n.Ready {
-			continue
-		}
-		if at, ok := first[n.Revision]; !ok || n.Started.Before(at) {
+		if at, ok := first[n.Revision]; (n.Ready || n.Live) && (!ok || n.Started.Before(at)) {
 			first[n.Revision] = n.Started
 		}
-		total += n.Load
-		ready++
+		if n.Ready {
+			total += n.Load
+			ready++
+		}
 	}
 	mean := float64(total) / float64(max(1, ready))
 	var room, full []Node

@@ -34,6 +34,17 @@ func TestTargets(t *testing.T) {
 			{ID: "a", Ready: true, Revision: "1", Started: at(2), Load: 10},
 			{ID: "b", Ready: true, Revision: "2", Started: at(50), Load: 90},
 		}, "a"},
+		{"a revision is as old as its first node, though that one drains", []Node{
+			{ID: "self", Live: true, Revision: "1", Started: at(1)},
+			{ID: "a", Ready: true, Revision: "1", Started: at(90)}, // it has crashed since
+			{ID: "b", Ready: true, Revision: "2", Started: at(50)},
+		}, "b"},
+		{"a dead node makes no revision older", []Node{
+			{ID: "self", Live: true, Revision: "1", Started: at(60)},
+			{ID: "a", Ready: true, Revision: "1", Started: at(90)},
+			{ID: "b", Ready: true, Revision: "2", Started: at(50)},
+			{ID: "gone", Revision: "1", Started: at(1)},
+		}, "a"},
 		{"a revision whose only node drains does not count", []Node{
 			{ID: "self", Ready: true, Revision: "1", Started: at(1)},
 			{ID: "a", Ready: true, Revision: "1", Started: at(2)},

@@ -338,7 +338,7 @@ func (n *node) targets(all []*node, denied []*node) []drain.Node {
 	for _, o := range all {
 		seen = append(seen, drain.Node{
 			ID: o.name, Revision: string(rune('0' + o.revision)), Started: time.Unix(0, 0).Add(o.started), Load: o.load + n.sent[o],
-			Ready: o.ready && o.leaseEnd > n.f.now && !slices.Contains(denied, o),
+			Ready: o.ready && o.leaseEnd > n.f.now && !slices.Contains(denied, o), Live: o.leaseEnd > n.f.now,
 		})
 	}
 	return drain.Targets(seen, n.name)

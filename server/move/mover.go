@@ -303,7 +303,7 @@ func (m *Mover) seen(nodes []store.Node, denied map[string]bool) []drain.Node {
 		reachable := m.cfg.NodeURL == "" || n.URL != ""
 		seen = append(seen, drain.Node{
 			ID: n.String(), Revision: n.Revision, Started: n.Started, Load: n.Sessions + m.sent[n.String()],
-			Ready: n.Alive && n.State == store.NodeReady && reachable && !denied[n.String()],
+			Ready: n.Alive && n.State == store.NodeReady && reachable && !denied[n.String()], Live: n.Alive,
 		})
 	}
 	return seen
