@@ -25,7 +25,8 @@ const (
 	drainAsking = 64
 	drainOffers = 512
 	// drainAgain is after which time a session is tried again of which another
-	// offer stood.
+	// offer stood, or which had moved on: its socket is closed by then, or it is
+	// here with a new gen.
 	drainAgain = time.Second
 	// drainSpread is the longest delay before a resume that a client is told
 	// while there is time, in ms; the pace spreads the rest.
@@ -317,15 +318,14 @@ func (d *drainer) begin(ctx context.Context, s *session.Session) {
 		if err == nil {
 			return
 		}
+		later := errors.Is(err, store.ErrBusy) || errors.Is(err, store.ErrMoved) || errors.Is(err, store.ErrGone)
 		d.mu.Lock()
 		delete(d.offered, s)
-		if errors.Is(err, store.ErrBusy) { // an earlier offer stands: it may be taken up yet
+		if later {
 			d.again = append(d.again, retry{s, time.Now().Add(drainAgain)})
 		}
 		d.mu.Unlock()
-		switch {
-		case errors.Is(err, store.ErrBusy), errors.Is(err, store.ErrMoved), errors.Is(err, store.ErrGone), ctx.Err() != nil:
-		default:
+		if !later && ctx.Err() == nil {
 			d.n.log.Debug("not moved", "session", s.ID(), "error", err)
 			d.sayBye(s)
 		}

@@ -310,6 +310,33 @@ func TestOrder_ADrainOffersAgainWhereAnotherOfferStood(t *testing.T) {
 	})
 }
 
+// The word that a session is elsewhere is lost: the drain finds out, and does
+// not take its socket for somebody who is left.
+func TestOrder_ADrainClosesTheSocketOfASessionThatIsElsewhere(t *testing.T) {
+	two(t, func(t *testing.T, f *trial.Fleet) {
+		ann := follower(t, f, 1, "ann")
+		taken(t, f, ann)
+		if _, err := f.Nodes[1].Core.Fleet().Drain(t.Context(), "n1", time.Minute); err != nil {
+			t.Fatal(err)
+		}
+		if end := drained(t, f, store.DrainDone); end.Elapsed > 2*time.Second || end.Resumed != 0 {
+			t.Errorf("%+v", end.Drain)
+		}
+		if end, err := ann.End(t.Context()); err != nil || end.Code != wire.CloseReplaced {
+			t.Errorf("its socket: %v, %v, want 4101", end, err)
+		}
+	})
+}
+
+// taken has a session resumed at a node that tells nobody.
+func taken(t *testing.T, f *trial.Fleet, p *person) {
+	t.Helper()
+	elsewhere := store.Ref{Node: "n9", Boot: "b"}
+	if _, err := f.Nodes[1].Store.Claim(t.Context(), p.session.Session, store.HashSecret(p.session.Secret), elsewhere, ""); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // key is a node's key by what it ends with.
 func key(t *testing.T, f *trial.Fleet, node, tail string) string {
 	t.Helper()

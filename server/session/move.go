@@ -89,6 +89,9 @@ func (s *Session) Offer(ctx context.Context, what Offering) error {
 		s.mu.Lock()
 		s.move.Ended(o.ID)
 		s.mu.Unlock()
+		if errors.Is(err, store.ErrMoved) || errors.Is(err, store.ErrGone) {
+			s.door.Leaving.Suspect(s)
+		}
 		return err
 	}
 	s.sock.Notify("redirect", wire.Redirect{
