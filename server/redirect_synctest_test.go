@@ -139,6 +139,24 @@ func TestRedirect_TheOldSocketIsClosedThoughNobodySaysDone(t *testing.T) {
 	})
 }
 
+// The claim has won, and the old socket's node has not heard of it: what is
+// said there does not end the session.
+func TestRedirect_AByeOnTheOldSocketIsMoved(t *testing.T) {
+	fleet(t, func(t *testing.T, f *trial.Fleet) {
+		ann := follower(t, f, 1, "ann")
+		taken(t, f, ann)
+		if err := ann.Call(t.Context(), "bye", wire.Empty{}, nil); reason(err) != wire.Moved {
+			t.Errorf("bye answers %v, want moved", err)
+		}
+		if end, err := ann.End(t.Context()); err != nil || end.Code != wire.CloseReplaced {
+			t.Errorf("the old socket ends with %v, %v, want 4101", end, err)
+		}
+		if _, _, err := f.Nodes[1].Store.Peek(t.Context(), ann.session.Session); err != nil {
+			t.Errorf("the session: %v", err)
+		}
+	})
+}
+
 func TestHandover_WhatIsNoGoodOfferChangesNothing(t *testing.T) {
 	type spoil func(*testing.T, *person, *wire.Redirect)
 	for name, c := range map[string]struct {

@@ -164,6 +164,12 @@ func (s *Session) bye(ctx context.Context, _ jsontext.Value) Reply {
 	s.mu.Unlock()
 	s.view.Close() // its own end is no news to it
 	err := s.door.Store.End(ctx, s.id, store.IfOwn(s.door.Config.Node, s.Gen()), wire.LeftByChoice)
+	if errors.Is(err, store.ErrMoved) { // it goes on, and not here
+		s.mu.Lock()
+		s.over = false
+		s.mu.Unlock()
+		return s.fail("bye", err)
+	}
 	if errors.Is(err, store.ErrUnavailable) {
 		s.door.Leaving.End(s.id, s.Gen(), wire.LeftByChoice)
 	}
