@@ -1,14 +1,22 @@
 package server_test
 
 import (
+	"context"
 	"fmt"
+	"net"
+	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/go-json-experiment/json"
+
+	"godwit/e2e/fault"
 	"godwit/internal/trial"
+	"godwit/store"
 	"godwit/wire"
 )
 
@@ -256,6 +264,127 @@ func TestHandover_PositionsOfOtherRoomsAreIgnored(t *testing.T) {
 			t.Fatalf("%+v, %v", s, err)
 		}
 		(&person{t: t, Conn: c}).seesNothing(time.Minute)
+	})
+}
+
+// A target that was given up says its word while the next one is asked.
+func TestOffer_ALateWordIsNotTakenForAnothers(t *testing.T) {
+	for _, c := range []struct{ name, speaker, want string }{
+		{"of the one before", "n3", ""},
+		{"of the one that is asked", "n2", "n2"},
+		{"of an earlier version, which does not say whose", "", "n2"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			patient := func(s *trial.Settings, _ string) { s.Server.Lease, s.Store.Lease = 10*time.Second, 10*time.Second }
+			trio(t, patient, func(t *testing.T, f *trial.Fleet) {
+				enter(t, f, 2, "bob") // so that n3 is asked first
+				time.Sleep(5 * time.Second)
+				ann := follower(t, f, 1, "ann")
+				f.Nodes[1].Part()
+				f.Nodes[2].Part()
+				first := f.Nodes[0]
+				tell := func(w store.Word) {
+					t.Helper()
+					w.Session, w.Offer = ann.session.Session, "o1"
+					if err := first.Store.Tell(t.Context(), first.Core.Ref(), w); err != nil {
+						t.Fatal(err)
+					}
+				}
+				tell(store.Word{What: store.WordMove})
+				time.Sleep(2 * time.Second) // n3 was given up after 1.5s
+				late := store.Word{What: store.WordPrepared, Node: c.speaker}
+				for _, n := range f.Nodes {
+					if n.Core.Ref().Node == c.speaker {
+						late.Boot = n.Core.Ref().Boot
+					}
+				}
+				tell(late)
+				got := ""
+				within, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+				defer cancel()
+				if n, err := ann.next(within); err == nil {
+					var o wire.Redirect
+					if err := json.Unmarshal(n.Params, &o); err != nil {
+						t.Fatal(err)
+					}
+					got = strings.TrimSuffix(strings.TrimPrefix(o.URL, "ws://"), ":80/")
+				}
+				if got != c.want {
+					t.Errorf("offered %q, want %q", got, c.want)
+				}
+				f.Nodes[1].Join()
+				f.Nodes[2].Join()
+			})
+		})
+	}
+}
+
+// Each answer to a question says whose it is, and of a target that is not heard
+// the place is given back.
+func TestOffer_ATargetSaysWhoItIsAndWhoIsNotHeardKeepsNoPlace(t *testing.T) {
+	var points fault.Points
+	one := func(s *trial.Settings, node string) {
+		s.Server.Lease, s.Store.Lease = 10*time.Second, 10*time.Second
+		switch node {
+		case "n2":
+			s.Server.MaxSessions = 1
+		case "n3":
+			s.Server.MaxSessions = 1
+			dial := s.Store.Dial
+			s.Store.Dial = func(ctx context.Context, network, addr string) (net.Conn, error) {
+				c, err := dial(ctx, network, addr)
+				if err != nil {
+					return nil, err
+				}
+				return points.Conn(c), nil
+			}
+		}
+	}
+	trio(t, one, func(t *testing.T, f *trial.Fleet) {
+		heard := f.Redis.NewSubscriber()
+		defer heard.Close()
+		at := f.Nodes[0].Core.Ref()
+		words := fmt.Sprintf("gw:{n:%s/%s}:ctl", at.Node, at.Boot)
+		heard.Subscribe(words)
+		defer heard.Unsubscribe(words)
+		said := make(chan string, 100)
+		go func() {
+			for m := range heard.Messages() {
+				said <- m.Message
+			}
+		}()
+		enter(t, f, 2, "full")
+		time.Sleep(5 * time.Second)
+		ann, bob := follower(t, f, 1, "ann"), follower(t, f, 1, "bob")
+		lost := points.At(fault.Step{Name: "prepared", Does: fault.Says(`"` + store.WordPrepared + `"`)})
+		if err := ann.Call(t.Context(), "redirect.request", wire.RedirectRequest{}, nil); reason(err) != wire.NoTarget {
+			t.Errorf("with a full node and one that is not heard: %v, want no_target", err)
+		}
+		select {
+		case <-lost.Reached():
+		default:
+			t.Error("nobody was asked")
+		}
+		lost.Release()
+		if o := bob.offered(); o.URL != f.Nodes[2].URL {
+			t.Errorf("offered %s, want the place at %s", o.URL, f.Nodes[2].URL)
+		}
+		synctest.Wait()
+		var speakers []string
+		for range len(said) {
+			var w store.Word
+			if text, ok := strings.CutPrefix(<-said, "w "); ok && json.Unmarshal([]byte(text), &w) == nil && w.What != "" {
+				for _, n := range f.Nodes {
+					if n.Core.Ref() == (store.Ref{Node: w.Node, Boot: w.Boot}) {
+						speakers = append(speakers, w.What+" "+w.Node)
+					}
+				}
+			}
+		}
+		slices.Sort(speakers)
+		if got := fmt.Sprint(slices.Compact(speakers)); got != "[denied n2 prepared n3]" {
+			t.Errorf("n1 heard %s", got)
+		}
 	})
 }
 

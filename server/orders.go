@@ -152,7 +152,8 @@ func (t *teller) progress(ctx context.Context, d *drainer) {
 
 // move offers a session another node, and tells who asked.
 func (o *orders) move(ctx context.Context, w store.Word) {
-	back := store.Word{What: store.WordOffered, Session: w.Session, Offer: w.Offer}
+	self := o.n.cfg.Node
+	back := store.Word{What: store.WordOffered, Session: w.Session, Offer: w.Offer, Node: self.Node, Boot: self.Boot}
 	s, ok := o.n.hub.Find(w.Session)
 	if !ok {
 		back.Why = store.NoSession

@@ -17,11 +17,17 @@ type Desk struct {
 	store *store.Store
 
 	mu      sync.Mutex
-	waiting map[string]chan store.Word // guarded by mu: by offer
+	waiting map[string]question // guarded by mu: by offer
+}
+
+// question is one that was asked.
+type question struct {
+	of    store.Ref
+	heard chan store.Word // cap 1
 }
 
 // New makes a desk.
-func New(st *store.Store) *Desk { return &Desk{store: st, waiting: make(map[string]chan store.Word)} }
+func New(st *store.Store) *Desk { return &Desk{store: st, waiting: make(map[string]question)} }
 
 // Ask says a word to a node and waits for the one that answers it, by the
 // word's offer. It says false when none has come within the time.
@@ -30,7 +36,7 @@ func New(st *store.Store) *Desk { return &Desk{store: st, waiting: make(map[stri
 func (d *Desk) Ask(ctx context.Context, to store.Ref, w store.Word, within time.Duration) (answer store.Word, ok bool, err error) {
 	heard := make(chan store.Word, 1)
 	d.mu.Lock()
-	d.waiting[w.Offer] = heard
+	d.waiting[w.Offer] = question{to, heard}
 	d.mu.Unlock()
 	defer func() {
 		d.mu.Lock()
@@ -52,13 +58,18 @@ func (d *Desk) Ask(ctx context.Context, to store.Ref, w store.Word, within time.
 	}
 }
 
-// Told takes another node's word. It does not wait.
+// Told takes another node's word. It does not wait. One that comes late, of a
+// node that was asked the same before, is nobody's answer; a node of an earlier
+// version does not say who it is.
 func (d *Desk) Told(w store.Word) {
 	d.mu.Lock()
-	heard := d.waiting[w.Offer]
+	q := d.waiting[w.Offer]
 	d.mu.Unlock()
+	if by := (store.Ref{Node: w.Node, Boot: w.Boot}); by != (store.Ref{}) && by != q.of {
+		return
+	}
 	select {
-	case heard <- w:
+	case q.heard <- w:
 	default: // nobody waits any more
 	}
 }

@@ -330,10 +330,15 @@ func (m *Mover) place(ctx context.Context, o store.Offer, nodes []store.Node, na
 	return store.Ref{}, "", ErrNoTarget
 }
 
-// prepare asks a target to keep a place, and waits for its word.
+// prepare asks a target to keep a place, and waits for its word. One that is not
+// heard may have kept it all the same.
 func (m *Mover) prepare(ctx context.Context, o store.Offer, target store.Ref) (bool, error) {
 	w := store.Word{What: store.WordPrepare, Session: o.Session, Offer: o.ID, Node: m.cfg.Ref.Node, Boot: m.cfg.Ref.Boot}
 	answer, ok, err := m.desk.Ask(ctx, target, w, prepareWithin)
+	if !ok {
+		o.Target = target
+		m.release(o)
+	}
 	return ok && answer.What == store.WordPrepared, err
 }
 

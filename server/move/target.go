@@ -17,7 +17,7 @@ import (
 func (m *Mover) Told(w store.Word) {
 	switch w.What {
 	case store.WordPrepare:
-		back := store.Word{What: store.WordDenied, Offer: w.Offer}
+		back := store.Word{What: store.WordDenied, Offer: w.Offer, Node: m.cfg.Ref.Node, Boot: m.cfg.Ref.Boot}
 		if m.keep(w.Offer) {
 			back.What = store.WordPrepared
 		}
