@@ -1,5 +1,7 @@
 package drain
 
+import "slices"
+
 const (
 	// spread is the largest load that is left alone, in percent of the fleet's mean.
 	spread = 115
@@ -38,4 +40,17 @@ func Surplus(nodes []Node, self string) int {
 // so many sessions: one at least.
 func BalanceNow(surplus, load int) int {
 	return min(surplus, max(1, int(BalanceShare*float64(load))))
+}
+
+// Takers are the nodes that a surplus may go to: of those that may be offered,
+// who has less than the mean. What moved to another would only have to move on.
+func Takers(nodes []Node, self string) []Node {
+	total, ready := 0, 0
+	for _, n := range nodes {
+		if n.Ready {
+			total += n.Load
+			ready++
+		}
+	}
+	return slices.DeleteFunc(Targets(nodes, self), func(n Node) bool { return n.Load*ready >= total })
 }

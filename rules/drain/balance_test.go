@@ -2,6 +2,7 @@ package drain
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -44,8 +45,37 @@ func TestSurplus(t *testing.T) {
 	}
 }
 
+func TestTakers_AreThoseBelowTheMean(t *testing.T) {
+	named := func(nodes []Node, revisions ...string) []Node {
+		for i, r := range revisions {
+			nodes[i].Revision, nodes[i].Started = r, at(i)
+		}
+		return nodes
+	}
+	for _, c := range []struct {
+		name  string
+		nodes []Node
+		want  string
+	}{
+		{"a node has joined", loads(125, 125, 125, 125, 0), "4"},
+		{"not one at the mean", loads(130, 100, 90, 80), "2 3"},
+		{"even", loads(100, 100), ""},
+		{"not one that drains", []Node{{ID: "0", Load: 100, Ready: true}, {ID: "1", Load: 50, Ready: true}, {ID: "2"}}, "1"},
+		{"not one of an older revision, though it has less", named(loads(100, 60, 90), "a", "a", "b"), ""},
+	} {
+		var got []string
+		for _, n := range Takers(c.nodes, "0") {
+			got = append(got, n.ID)
+		}
+		if strings.Join(got, " ") != c.want {
+			t.Errorf("%s: %v, want %s", c.name, got, c.want)
+		}
+	}
+}
+
 // Whatever the fleet, moving what the rules say comes to an end, with every
-// node within the spread or within the slack of the mean.
+// node within the spread or within the slack of the mean, and no session moves
+// to a node that had the mean.
 func TestSurplus_MovingItBalances(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		of := rapid.SliceOfN(rapid.IntRange(0, 3000), 2, 8).Draw(t, "loads")
@@ -61,10 +91,16 @@ func TestSurplus_MovingItBalances(t *testing.T) {
 			moved := false
 			for i := range nodes {
 				for range BalanceNow(Surplus(nodes, nodes[i].ID), nodes[i].Load) {
-					targets := Targets(nodes, nodes[i].ID)
+					targets := Takers(nodes, nodes[i].ID)
+					if len(targets) == 0 {
+						t.Fatalf("nobody takes what %s has too many: %v", nodes[i].ID, nodes)
+					}
 					to := Pick(targets, func(n int) int { return rapid.IntRange(0, n-1).Draw(t, "draw") })
 					for j := range nodes {
 						if nodes[j].ID == to.ID {
+							if nodes[j].Load*len(nodes) >= total {
+								t.Fatalf("%s gets more, of %v", to.ID, nodes)
+							}
 							nodes[j].Load++
 						}
 					}

@@ -186,11 +186,11 @@ func (m *Mover) Offer(ctx context.Context, s *session.Session, why Why) error {
 	o := store.Offer{ID: cmp.Or(why.ID, xid.New().String()), TokenID: xid.New().String(), Session: s.ID(), Gen: s.Gen(), Source: m.cfg.Ref}
 	url := m.cfg.PublicURL
 	if m.cfg.NodeURL == "" {
-		if url == "" || len(m.targets(nodes, why.Node, nil)) == 0 {
+		if url == "" || len(m.targets(nodes, why, nil)) == 0 {
 			return ErrNoTarget
 		}
 		o.Target = store.Ref{Node: store.Anyone}
-	} else if o.Target, url, err = m.place(ctx, o, nodes, why.Node); err != nil {
+	} else if o.Target, url, err = m.place(ctx, o, nodes, why); err != nil {
 		return err
 	}
 	if err := m.tell(ctx, s, o, url, why); err != nil {
@@ -279,15 +279,19 @@ func (m *Mover) allowed(ctx context.Context, sid string, nodes []store.Node, rea
 	return out, nil
 }
 
-// targets are the nodes that may be offered: all that rules/drain names, or the
-// one that was asked for, if it can take a session at all.
-func (m *Mover) targets(nodes []store.Node, name string, denied map[string]bool) []drain.Node {
+// targets are the nodes that may be offered: all that rules/drain names, for a
+// balance those that have too little, or the one that was asked for, if it can
+// take a session at all.
+func (m *Mover) targets(nodes []store.Node, why Why, denied map[string]bool) []drain.Node {
 	seen := m.seen(nodes, denied)
-	if name == "" {
+	switch {
+	case why.Reason == wire.ForBalance:
+		return drain.Takers(seen, m.cfg.Ref.String())
+	case why.Node == "":
 		return drain.Targets(seen, m.cfg.Ref.String())
 	}
 	for i, n := range nodes {
-		if n.Node == name && seen[i].Ready && n.Ref != m.cfg.Ref {
+		if n.Node == why.Node && seen[i].Ready && n.Ref != m.cfg.Ref {
 			return seen[i : i+1]
 		}
 	}
@@ -310,10 +314,10 @@ func (m *Mover) seen(nodes []store.Node, denied map[string]bool) []drain.Node {
 }
 
 // place finds a target that keeps a place for the offer.
-func (m *Mover) place(ctx context.Context, o store.Offer, nodes []store.Node, name string) (store.Ref, string, error) {
+func (m *Mover) place(ctx context.Context, o store.Offer, nodes []store.Node, why Why) (store.Ref, string, error) {
 	denied := make(map[string]bool)
 	for range prepareTries {
-		candidates := m.targets(nodes, name, denied)
+		candidates := m.targets(nodes, why, denied)
 		if len(candidates) == 0 {
 			break
 		}
