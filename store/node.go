@@ -21,7 +21,8 @@ type Node struct {
 	Sessions int    // attached to it, and places kept for those on their way
 	Owned    int    // on its list: attached now; read by Nodes alone
 	Rooms    int    // it has members in
-	Started  time.Time
+	// Started is by the node's clock for Renew, and by the store's from Nodes.
+	Started time.Time
 	// Key is the public half of what this life of the node signs offers with.
 	Key string
 	// Knows names the orders that the node obeys, with a space between them.
@@ -54,9 +55,9 @@ func (s *Store) Renew(ctx context.Context, n Node) error {
 		return unavailable("list node", err)
 	}
 	_, err := s.run(ctx, renewScript, []string{n.recordKey(), n.leaseKey()},
-		s.cfg.Lease.Milliseconds(), s.recordLife(),
+		s.cfg.Lease.Milliseconds(), s.recordLife(), time.Since(n.Started).Milliseconds(),
 		"url", n.URL, "revision", n.Revision, "state", n.State,
-		"sessions", n.Sessions, "started", n.Started.UnixMilli(), "key", n.Key,
+		"sessions", n.Sessions, "key", n.Key,
 		"rooms", n.Rooms, "knows", n.Knows)
 	return err
 }
