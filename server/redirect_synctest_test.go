@@ -171,6 +171,7 @@ func TestHandover_WhatIsNoGoodOfferChangesNothing(t *testing.T) {
 			o.Token = string(b)
 		}, wire.BadToken},
 		"truncated":     {2, func(_ *testing.T, _ *person, o *wire.Redirect) { o.Token = o.Token[:len(o.Token)-4] }, wire.BadToken},
+		"empty":         {2, func(_ *testing.T, _ *person, o *wire.Redirect) { o.Token = "" }, wire.BadToken},
 		"oversize":      {2, func(_ *testing.T, _ *person, o *wire.Redirect) { o.Token += strings.Repeat("A", 2048) }, wire.BadToken},
 		"at the source": {1, nil, wire.WrongAudience},
 		"another id":    {2, func(_ *testing.T, _ *person, o *wire.Redirect) { o.ID = "x" }, wire.Cancelled},
