@@ -12,6 +12,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/alicebob/miniredis/v2/server"
 	"github.com/go-json-experiment/json"
 
 	"godwit/e2e/fault"
@@ -208,6 +209,28 @@ func TestHandover_WithoutAStoreLeavesTheSessionWhereItIs(t *testing.T) {
 		time.Sleep(20 * time.Second)
 		if err := ann.say("still here", 1); err != nil {
 			t.Error(err)
+		}
+	})
+}
+
+// Whatever of the store fails before the claim, nothing was taken up.
+func TestHandover_ThatCannotReadTheSessionIsOfNoUseHere(t *testing.T) {
+	fleet(t, func(t *testing.T, f *trial.Fleet) {
+		ann := follower(t, f, 1, "ann")
+		o := ann.offered()
+		f.Redis.Server().SetPreHook(func(p *server.Peer, cmd string, args ...string) bool {
+			away := cmd == "HGETALL" && strings.HasPrefix(args[0], "gw:{s:")
+			if away {
+				p.WriteError("LOADING not now")
+			}
+			return away
+		})
+		if _, _, err := handover(t, f, 2, o, nil); reason(err) != wire.Capacity {
+			t.Errorf("%v, want capacity", err)
+		}
+		f.Redis.Server().SetPreHook(nil)
+		if _, s, err := handover(t, f, 2, o, nil); err != nil || s.Node != "n2" {
+			t.Errorf("once more: %+v, %v", s, err)
 		}
 	})
 }

@@ -295,10 +295,11 @@ func (d *Door) handover(ctx context.Context, sock Socket, params jsontext.Value)
 	if bad != nil {
 		return nil, Reply{Err: bad}
 	}
-	if d.Fenced() {
+	rec, rooms, err := d.Store.Peek(ctx, o.Session)
+	if d.Fenced() || errors.Is(err, store.ErrUnavailable) {
+		d.Log.Debug("no handover now", "session", o.Session, "error", err)
 		return nil, Reply{Err: wire.Errorf(wire.Capacity, "this node cannot take the session now")}
 	}
-	rec, rooms, err := d.Store.Peek(ctx, o.Session)
 	if err != nil {
 		return nil, d.unclaimed(err)
 	}
