@@ -81,9 +81,6 @@ func (s *Session) Offer(ctx context.Context, what Offering) error {
 	s.offer = o
 	s.mu.Unlock()
 	err := s.door.Store.WriteOffer(ctx, o.Offer)
-	if err == nil && !s.begin(func() { s.watchOffer(o) }) {
-		err = errDropped
-	}
 	if err != nil {
 		// Nobody has its token: whether it was written does not matter.
 		s.mu.Lock()
@@ -94,9 +91,13 @@ func (s *Session) Offer(ctx context.Context, what Offering) error {
 		}
 		return err
 	}
+	// Before it is watched, so that its end does not overtake it.
 	s.sock.Notify("redirect", wire.Redirect{
 		ID: o.ID, URL: o.URL, Token: o.Token, ExpiresInMS: o.Life.Milliseconds(), Reason: o.Reason, Final: o.Final,
 	})
+	if !s.begin(func() { s.watchOffer(o) }) {
+		o.Over("") // the socket went meanwhile
+	}
 	return nil
 }
 
