@@ -144,6 +144,38 @@ func TestOffer_KeepsItsPlaceUntilItIsClaimed(t *testing.T) {
 	})
 }
 
+// A node that has just turned to draining was seen to be ready: it denies, and
+// refuses whoever comes with an offer of before.
+func TestOffer_ANodeThatDrainsTakesNobody(t *testing.T) {
+	trio(t, nil, func(t *testing.T, f *trial.Fleet) {
+		ann, bob := follower(t, f, 1, "ann"), follower(t, f, 1, "bob")
+		first := ann.offered()
+		drains, other := 2, 3
+		if first.URL == f.Nodes[2].URL {
+			drains, other = 3, 2
+		}
+		c := dial(t, f, drains)
+		for i := range 8 {
+			enter(t, f, other, fmt.Sprint("cy", i))
+		}
+		time.Sleep(3 * time.Second)
+		eve := follower(t, f, 1, "eve")
+		if o := eve.offered(); o.URL != first.URL {
+			t.Fatalf("offered %s, want the less loaded %s", o.URL, first.URL)
+		}
+		if err := f.Nodes[drains-1].Core.Drain(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if o := bob.offered(); o.URL != f.Nodes[other-1].URL {
+			t.Errorf("offered %s, which drains", o.URL)
+		}
+		err := c.Call(t.Context(), "handover", wire.Handover{ID: first.ID, Token: first.Token}, nil)
+		if reason(err) != wire.Capacity {
+			t.Errorf("a handover to who drains: %v, want capacity", err)
+		}
+	})
+}
+
 func TestOffer_ATargetThatDiedIsPassedOver(t *testing.T) {
 	trio(t, nil, func(t *testing.T, f *trial.Fleet) {
 		f.Nodes[1].Part() // its lease stands a while

@@ -390,6 +390,44 @@ func TestBalance_ANodeThatJoinsGetsItsShareAndNobodyMovesTwice(t *testing.T) {
 	})
 }
 
+// Who was moved is left alone for a minute, though the node has too many again.
+func TestBalance_WhoHasJustMovedStaysForAMinute(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := trial.Start(trial.Options{Nodes: 3, Bubble: true, Change: func(s *trial.Settings) {
+			s.Server.Rebalance, s.Server.Lease, s.Store.Lease = true, 3*time.Second, 3*time.Second
+		}})
+		defer f.Close()
+		f.Nodes[1].Cut()
+		f.Nodes[2].Cut()
+		moves := make(chan passage, 100)
+		var following sync.WaitGroup
+		for i := range 20 {
+			p := follower(t, f, 1, fmt.Sprint("u", i))
+			following.Go(func() { p.follow(f, moves) })
+		}
+		f.Restart(1)
+		time.Sleep(20 * time.Second)
+		moved := len(moves)
+		if moved < 5 {
+			t.Fatalf("%d moves to a node that has joined", moved)
+		}
+		f.Nodes[0].Hang() // all who are left there are gone
+		f.Restart(2)
+		time.Sleep(30 * time.Second)
+		if n := len(moves) - moved; n > 0 {
+			t.Errorf("%d moves within a minute of the last", n)
+		}
+		time.Sleep(time.Minute)
+		if len(moves) == moved {
+			t.Error("no moves after a minute")
+		}
+		for _, n := range f.Nodes {
+			n.Cut()
+		}
+		following.Wait()
+	})
+}
+
 // passage is one move.
 type passage struct{ user, to string }
 
