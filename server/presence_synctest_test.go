@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -312,6 +313,34 @@ func TestPresence_AResumeARedirectAndACrashAreNoEvent(t *testing.T) {
 		time.Sleep(time.Second)
 		resumed(t, f, 2, again.session, &three)
 		bob.is("a resume that says a value", "ann 3")
+	})
+}
+
+// A login takes a while, in which another device may change what its user is.
+func TestPresence_WhatOnesOwnUserBecomesDuringALoginIsToldInItsAnswer(t *testing.T) {
+	fleet(t, func(t *testing.T, f *trial.Fleet) {
+		phone := look(t, f, 1, "ann", online)
+		asked, answer := make(chan struct{}), make(chan struct{})
+		var once sync.Once
+		f.Redis.Server().SetPreHook(func(_ *server.Peer, cmd string, args ...string) bool {
+			if strings.EqualFold(cmd, "SMEMBERS") && args[0] == "gw:{u:ann}:contacts" {
+				once.Do(func() { close(asked) })
+				<-answer
+			}
+			return false
+		})
+		in := make(chan *onlooker)
+		go func() { in <- look(t, f, 2, "ann", online) }()
+		<-asked
+		phone.set(1, false)
+		synctest.Wait() // and node 2 has heard of it
+		f.Redis.Server().SetPreHook(nil)
+		close(answer)
+		desk := <-in
+		if desk.session.Self != 1 {
+			t.Errorf("self is %d in the answer, want 1", desk.session.Self)
+		}
+		desk.is("and is not said again")
 	})
 }
 

@@ -73,7 +73,7 @@ func eyeOf(t *testing.T, b *Board, user string) *eye {
 	t.Cleanup(e.Close)
 	<-e.Heard()
 	e.Load(store.Presence{User: user})
-	if _, whole := e.Snapshot(t.Context()); !whole {
+	if _, _, whole := e.Snapshot(t.Context()); !whole {
 		t.Fatal("the snapshot is not whole")
 	}
 	e.Open()
@@ -182,7 +182,7 @@ func TestBoard_ARosterAndItsLogMeetWithoutAGap(t *testing.T) {
 	// The log repeats what the roster has.
 	b.Entry("r", r.Epoch, entry(2, wire.KindJoin, "ann", 11))
 	b.Entry("r", r.Epoch, entry(3, wire.KindJoin, "ann", 12))
-	if _, whole := bob.Snapshot(t.Context()); !whole {
+	if _, _, whole := bob.Snapshot(t.Context()); !whole {
 		t.Fatal("the snapshot is not whole")
 	}
 	seen := func(user string) bool {
@@ -216,7 +216,7 @@ func TestBoard_ForgetsWhomNobodySees(t *testing.T) {
 	one, two := eyeOf(t, b, "bob"), eyeOf(t, b, "bob")
 	one.Enter("r")
 	two.Enter("r")
-	if _, whole := two.Snapshot(t.Context()); !whole {
+	if _, _, whole := two.Snapshot(t.Context()); !whole {
 		t.Fatal("the snapshot is not whole")
 	}
 	size := func() (users, rooms int) {

@@ -63,10 +63,11 @@ func (v *View) Load(self store.Presence) {
 	}
 }
 
-// Snapshot is all who are not offline, by name, of those whom the view sees. It
-// waits until that is known, or ctx ends: then it is not whole, and the rest is
-// told once it is known. What changes from now on waits for Open.
-func (v *View) Snapshot(ctx context.Context) (all []wire.UserPresence, whole bool) {
+// Snapshot is the view's own user's value and, by name, all who are not offline
+// of those whom it sees. It waits until that is known, or ctx ends: then it is
+// not whole, and the rest is told once it is known. What changes from now on
+// waits for Open; what has waited is in it.
+func (v *View) Snapshot(ctx context.Context) (self uint8, all []wire.UserPresence, whole bool) {
 	whole = v.settle(ctx)
 	b := v.board
 	b.mu.Lock()
@@ -78,7 +79,7 @@ func (v *View) Snapshot(ctx context.Context) (all []wire.UserPresence, whole boo
 		}
 	})
 	slices.SortFunc(all, func(a, b wire.UserPresence) int { return cmp.Compare(a.User, b.User) })
-	return all, whole
+	return v.user.value, all, whole
 }
 
 // settle waits until all that the view sees is known; false says that ctx ended.

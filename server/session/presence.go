@@ -90,7 +90,7 @@ func (s *Session) regard(ctx context.Context, within time.Duration, self store.P
 	s.view.Load(self)
 	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
-	all, whole := s.view.Snapshot(ctx)
+	own, all, whole := s.view.Snapshot(ctx)
 	if !whole && out.Resumed {
 		return nil, errUnseen
 	}
@@ -98,7 +98,7 @@ func (s *Session) regard(ctx context.Context, within time.Duration, self store.P
 	if rec, _ := s.Record(); rec.Dialect != store.DialectStatusd { // which names its own user after all others
 		told = min(told, wire.PresenceTold)
 	}
-	out.Self = self.Value
+	out.Self = own // later than self, where another device was set meanwhile
 	out.Presence = append(out.Presence, all[:told]...)
 	return func() {
 		for _, p := range all[told:] {
