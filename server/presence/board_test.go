@@ -207,6 +207,30 @@ func TestBoard_ARosterAndItsLogMeetWithoutAGap(t *testing.T) {
 	}
 }
 
+// A roster is read again after a wipe, say, while the log goes on.
+func TestBoard_ARosterThatTheLogHasOvertakenTakesNobodyOut(t *testing.T) {
+	b, st := board(t)
+	var r store.Room
+	for i, user := range []string{"bob", "ann"} {
+		is(t, st, user, uint32(1+i), 3)
+		var err error
+		if r, err = st.Join(t.Context(), "r", store.Member{User: user, Client: uint32(1 + i), Session: user, Gen: 1}, store.Known{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	bob := eyeOf(t, b, "bob")
+	bob.Enter("r")
+	if _, _, whole := bob.Snapshot(t.Context()); !whole {
+		t.Fatal("the snapshot is not whole")
+	}
+	b.mu.Lock()
+	b.rostered(b.rooms["r"], store.Roster{Epoch: r.Epoch, Seq: r.Seq - 1, Users: map[string]int{"bob": 1}})
+	b.mu.Unlock()
+	bob.told("ann 3")
+	b.Presence(store.Presence{User: "ann", Value: 1, PV: uint64(time.Now().Add(time.Hour).UnixMilli())})
+	bob.told("ann 3", "ann 1")
+}
+
 func TestBoard_ForgetsWhomNobodySees(t *testing.T) {
 	b, st := board(t)
 	contacts(t, st, "bob", "ann", "cy")

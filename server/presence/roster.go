@@ -120,6 +120,10 @@ func (b *Board) rostered(r *room, got store.Roster) {
 	if got.Epoch == "" {
 		return // the store has lost the room: it is made anew, and then read again
 	}
+	if r.read && got.Epoch == r.epoch && got.Seq < r.seq {
+		b.wantRoster(r) // the log has said more while this was on its way
+		return
+	}
 	// After a wipe each member joins anew: who has not yet is looked for later.
 	if r.epoch != "" && got.Epoch != r.epoch {
 		b.todo.emptied[r] = struct{}{}
