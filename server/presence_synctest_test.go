@@ -445,6 +445,25 @@ func TestPresence_AfterAWipeLiveSessionsAreWhatTheyWere(t *testing.T) {
 	})
 }
 
+// Contacts are lost with the store until they are put again: whoever was seen by
+// them alone is seen no more, also one of whom the store knows nothing now.
+func TestPresence_AfterAWipeAContactIsSeenNoMore(t *testing.T) {
+	fleet(t, func(t *testing.T, f *trial.Fleet) {
+		contacts(t, f, "bob", "ann", "gone")
+		bob, _, gone := look(t, f, 1, "bob", 0), look(t, f, 2, "ann", online), look(t, f, 2, "gone", online)
+		bob.told()
+		gone.Drop()
+		time.Sleep(time.Second)
+		f.Redis.FlushAll()
+		time.Sleep(time.Minute)
+		got := bob.told()
+		slices.Sort(got)
+		if want := []string{"ann 0", "gone 0"}; !slices.Equal(got, want) {
+			t.Errorf("bob was told %q, want %q", got, want)
+		}
+	})
+}
+
 // The latest word is the latest, whichever node registers its session first.
 func TestPresence_AfterAWipeTheUsersLatestWordStillCounts(t *testing.T) {
 	fleet(t, func(t *testing.T, f *trial.Fleet) {

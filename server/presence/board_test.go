@@ -160,6 +160,20 @@ func TestBoard_WhoIsToldThatItSeesSomebodyNoMoreMayBeToldAnew(t *testing.T) {
 	}
 }
 
+// A change of ann's is heard just before bob's list, read earlier, is without her.
+func TestBoard_WhoIsRemovedIsToldOfAsNewerThanAChangeThatOvertookIt(t *testing.T) {
+	b, st := board(t)
+	contacts(t, st, "bob", "ann")
+	is(t, st, "ann", 1, 3)
+	bob := eyeOf(t, b, "bob")
+	b.Presence(store.Presence{User: "ann", Value: 1, PV: uint64(time.Now().Add(time.Hour).UnixMilli())})
+	contacts(t, st, "bob")
+	bob.told("ann 1", "ann 0")
+	if before, after := bob.said[0].PV, bob.said[1].PV; after <= before {
+		t.Errorf("pv %d, and then %d: a client drops it", before, after)
+	}
+}
+
 // What the log said before the roster was read is in it; what it says after
 // counts, however the two meet.
 func TestBoard_ARosterAndItsLogMeetWithoutAGap(t *testing.T) {

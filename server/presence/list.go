@@ -108,6 +108,11 @@ func (b *Board) unlist(u, c *user, fresh store.Presence) {
 	told := c.known && c.value != 0
 	delete(u.list, c)
 	delete(c.fans, u)
+	if told && fresh.PV <= c.pv {
+		// A change has overtaken it, or the store has lost what it knew: what was
+		// told last still holds, and what follows must be newer all the same.
+		fresh = store.Presence{User: c.name, Value: c.value, PV: c.pv + 2}
+	}
 	b.learn(c, fresh) // the others, of what it is now
 	if told {
 		// Below its pv: who comes to see it again, by a room, is told that.
