@@ -29,7 +29,7 @@ func (c *Client) notice(k *conn, method string, params jsontext.Value) {
 	case "presence":
 		var p wire.Presence
 		if json.Unmarshal(params, &p) == nil {
-			c.presence(&p)
+			c.presence(k, &p)
 		}
 	case "redirect":
 		var o wire.Redirect

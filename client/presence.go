@@ -107,11 +107,15 @@ func (c *Client) Self() uint8 {
 	return c.seen.self.value
 }
 
-// presence takes one notification. During a redirect both sockets tell: what is
-// not newer is dropped.
-func (c *Client) presence(p *wire.Presence) {
+// presence takes one notification. It comes from one socket only: of two the
+// newer one, whose session object has told all and which tells what follows.
+// What is not newer is dropped.
+func (c *Client) presence(k *conn, p *wire.Presence) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if k != c.conn {
+		return
+	}
 	if p.Self {
 		if p.PV > c.seen.self.pv {
 			c.seen.self.pv = p.PV
@@ -169,6 +173,7 @@ func (c *Client) attachedLocked(s *wire.Session) {
 	for _, p := range s.Presence {
 		c.sightLocked(p.User, p.Presence, p.PV)
 	}
+	c.seen.self.pv = 0 // of what it was told under, a session object says nothing
 	c.selfLocked(s.Self)
 	c.seen.begun = true
 }

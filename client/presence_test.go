@@ -209,3 +209,26 @@ func TestPresence_WhoSharesNoRoomAnyMoreIsForgotten(t *testing.T) {
 	tell(p, "one", 3, 50) // as before, and news to who has forgotten
 	is(t, "back in the room", c, client.PresenceChanged{User: "one", Presence: 3})
 }
+
+// A session object may be older than what the old socket has told, and what the
+// old socket still tells older than the session object.
+func TestPresence_FromARedirectOnTheNewSocketTells(t *testing.T) {
+	x := cross(t)
+	tell(x.old, "", 1, 20)
+	tell(x.old, "bob", 3, 30)
+	is(t, "by the old socket", x.c, client.PresenceChanged{Self: true, Presence: 1}, client.PresenceChanged{User: "bob", Presence: 3})
+	x.p.answer(x.ask, func() wire.Session { // bob has gone since, and what set ann to 1 is still to come
+		s := handed(2, at(4, 0))
+		s.Self = 3
+		return s
+	}())
+	x.p.want("handover.done")
+	tell(x.old, "bob", 2, 31)
+	tell(x.old, "", 2, 19)
+	x.old.sync()
+	tell(x.p, "", 1, 20)
+	x.p.sync()
+	if c := x.c; c.Self() != 1 || c.Presence("bob") != 0 {
+		t.Errorf("self is %d and bob %d, want 1 and 0", c.Self(), c.Presence("bob"))
+	}
+}
