@@ -106,6 +106,44 @@ func TestBadFrame_IsAnsweredAndWhatWasBeforeItHolds(t *testing.T) {
 	})
 }
 
+func TestStatusd_ABadFrameIsAnsweredAndWhatWasBeforeItHolds(t *testing.T) {
+	bubble(t, nil, func(t *testing.T, f *trial.Fleet) {
+		neighbour := watch(t, f, "eve", 0x83)
+		neighbour.hears("10" + raw.Nobody + "03")
+		bob := watch(t, f, "bob", 0x83)
+		bob.hears("10" + raw.Nobody + "03")
+		for i, c := range []struct{ name, bad, answer string }{
+			{"unknown", "12", "7f 12 02"},
+			{"opcode 0", "00", "7f 00 02"},
+			{"an ERROR", "7f 11 01", "7f 7f 02"},
+			{"chatd's", "03 01", "7f 03 02"},
+			{"a PRES", "10 0000000000000000 05", "7f 10 02"},
+			{"a second HELLO", "01 0100 05 00", "7f 01 01"},
+			{"half a HELLO", "01 01", "7f 01 01"},
+			{"half a SETPRES", "11", "7f 11 01"},
+		} {
+			t.Log(c.name)
+			value := byte(10 + i)
+			behind := raw.Hex("11 7f")
+			if strings.HasPrefix(c.name, "half") {
+				behind = nil // it would be taken for the other half
+			}
+			bob.say([]byte{0x11, value}, raw.Hex(c.bad), behind)
+			heard := []string{string(bob.next()), string(bob.next())} // an answer and an event, in any order
+			slices.Sort(heard)
+			if want := []string{string(raw.Hex("10"+raw.Nobody)) + string(value), string(raw.Hex(c.answer))}; !slices.Equal(heard, want) {
+				t.Errorf("%s: heard %x, want %x", c.name, heard, want)
+			}
+			bob.quiet()
+		}
+		bob.say() // an empty frame
+		bob.hears("7f 00 01")
+		bob.say(raw.Hex("11 00"))
+		bob.hears("10" + raw.Nobody + "00")
+		neighbour.quiet()
+	})
+}
+
 func TestChatd_LimitsAreThoseOfTheRoom(t *testing.T) {
 	change := func(s *trial.Settings) {
 		s.Server.MessageBytes, s.Server.Rate, s.Server.Burst = 1000, 1, 5
