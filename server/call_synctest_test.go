@@ -200,6 +200,28 @@ func TestCall_BeatsHoldNobodyUpAndAFloodCostsNoMore(t *testing.T) {
 	})
 }
 
+// A beat may wait for others of its room, but not until its client is late.
+func TestCall_ABeatThatComesJustInTimeIsInTime(t *testing.T) {
+	fleet(t, func(t *testing.T, f *trial.Fleet) {
+		ann, bob, eve := lobby(t, f)
+		if err := errors.Join(ann.beat(1), bob.beat(1)); err != nil {
+			t.Fatal(err)
+		}
+		eve.seesCall(true, time.Millisecond)
+		for _, pause := range []time.Duration{10 * time.Second, 4700 * time.Millisecond} {
+			time.Sleep(pause)
+			if err := bob.beat(1); err != nil { // the room is written
+				t.Fatal(err)
+			}
+		}
+		time.Sleep(100 * time.Millisecond)
+		if err := ann.beat(1); err != nil {
+			t.Fatal(err)
+		}
+		eve.seesNothing(10 * time.Second)
+	})
+}
+
 // Whoever is left finds who is late: here a node that heard of the call alone.
 func TestCall_WhoStopsIsOutInTimeThoughItsNodeIsGone(t *testing.T) {
 	fleet(t, func(t *testing.T, f *trial.Fleet) {

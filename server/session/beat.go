@@ -43,7 +43,10 @@ func (s *Session) beat(ctx context.Context, params jsontext.Value, done func(Rep
 	// the client is to be told so.
 	again := in && s.calling(at, now) && s.move.State() == redirect.Active
 	known := again && now.Sub(at.written) < beatEvery
-	soon := !again && now.Sub(at.news) >= beatEvery
+	// What was written last may run out, and any node find that, before one that
+	// waits is written. What another attachment wrote is not known here.
+	pressing := now.Sub(at.written) > s.door.Config.CallTimeout-2*beatEvery
+	soon := (!again || pressing) && now.Sub(at.news) >= beatEvery
 	if soon {
 		at.news = now
 	}
