@@ -312,17 +312,18 @@ func (c *Calls) wrote(r *callRoom, call store.Call, errs []error, err error) {
 		if err == nil {
 			why = errs[i]
 		}
-		wiped = wiped || errors.Is(why, store.ErrWiped)
-		again := errors.Is(why, store.ErrUnavailable) || errors.Is(why, store.ErrWiped)
+		lost := errors.Is(why, store.ErrWiped)
+		wiped = wiped || lost
+		again := (lost || errors.Is(why, store.ErrUnavailable)) && !b.dropped && !c.ended
 		var still []waiter
 		for _, w := range b.waiting {
-			if errors.Is(why, store.ErrWiped) && now.Sub(w.since) < rebuiltWithin && !b.dropped {
+			if again && lost && now.Sub(w.since) < rebuiltWithin {
 				still = append(still, w)
 			} else {
 				say(w, why)
 			}
 		}
-		if b.waiting = still; again && !b.dropped && now.Sub(b.came) < c.timeout {
+		if b.waiting = still; again && now.Sub(b.came) < c.timeout {
 			c.keep(r, b)
 		} else {
 			for _, w := range still {

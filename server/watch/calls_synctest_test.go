@@ -377,3 +377,42 @@ func TestCalls_WhatWaitsAtTheEndIsAnswered(t *testing.T) {
 		}
 	})
 }
+
+// The store's last answer comes when the duty has ended, and is that it has lost
+// the room: nobody makes it again.
+func TestCalls_WhatIsOnItsWayAtTheEndIsAnswered(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		s := w.station("a")
+		ann := w.begin(aOwner, 1, "ann")
+		s.sit(ann)
+		short := NewCalls(w.store, callTimeout, discard)
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error)
+		go func() { ended <- short.Run(ctx) }()
+		asked, goOn := make(chan struct{}), make(chan struct{})
+		var once sync.Once
+		w.redis.Server().SetPreHook(func(_ *server.Peer, cmd string, _ ...string) bool {
+			if cmd == "EVALSHA" {
+				once.Do(func() { close(asked) })
+				<-goOn
+			}
+			return false
+		})
+		answer := make(chan error, 1)
+		short.Beat(s.lobby, ann, true, true, func(err error) { answer <- err })
+		<-asked
+		cancel()
+		<-ended
+		w.redis.FlushAll()
+		w.redis.Server().SetPreHook(nil)
+		close(goOn)
+		select {
+		case err := <-answer:
+			if err == nil {
+				t.Error("answered as taken")
+			}
+		case <-time.After(time.Minute):
+			t.Error("it was not answered")
+		}
+	})
+}
