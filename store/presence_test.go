@@ -7,9 +7,11 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/redis/go-redis/v9"
 	"pgregory.net/rapid"
 
 	"godwit/rules/presence"
@@ -447,9 +449,29 @@ func TestPresence_AUserInManyRoomsWithManyWatchers(t *testing.T) {
 			in[i] = fmt.Sprintf("r%03d", i)
 		}
 		e := hearing(t, s, []string{"w0000", "w4999", "ann"}, []string{"r000", "r199"})
+		var told tellings
+		s.rdb.AddHook(&told)
 		present(t, s, begin(t, s, "sid", "ann").Member(), in...)
 		e.until(t, "the first and the last", func() bool {
 			return len(e.said("ann")) == 3 && len(e.heard["r000"]) == 1 && len(e.heard["r199"]) == 1
 		})
+		if n := told.Load(); n != 1 {
+			t.Errorf("they were told in %d pipelines, want one", n)
+		}
 	})
+}
+
+// tellings counts pipelines that tell somebody something.
+type tellings struct{ atomic.Int64 }
+
+func (*tellings) DialHook(next redis.DialHook) redis.DialHook          { return next }
+func (*tellings) ProcessHook(next redis.ProcessHook) redis.ProcessHook { return next }
+
+func (n *tellings) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(ctx context.Context, cmds []redis.Cmder) error {
+		if cmds[0].Name() == "publish" {
+			n.Add(1)
+		}
+		return next(ctx, cmds)
+	}
 }

@@ -298,6 +298,23 @@ func TestChatd_ReachesWhoIsAddressedAndNobodyElse(t *testing.T) {
 	})
 }
 
+// Whatever a client says of who it is, the server says who sends.
+func TestChatd_ASenderCannotBeForged(t *testing.T) {
+	bubble(t, nil, func(t *testing.T, f *trial.Fleet) {
+		ann, bob, eve := ws(t, f, "lobby", "ann"), enter(t, f, "lobby", "bob"), enter(t, f, "lobby", "eve")
+		ann.sees(wire.KindJoin, bob.client)
+		ann.sees(wire.KindJoin, eve.client)
+		ann.Text(fmt.Sprintf(`{"jsonrpc":"2.0","method":"room.send","from":{"user":"eve"},"params":{"room":"lobby","data":1,`+
+			`"from":{"user":"eve","client":%d},"user":"eve","client":%[1]d,"handle":%q}}`, eve.client, handleOf(t, f, "eve")))
+		bob.gets(ann.is.Handle, ann.is.Client, 0, "1")
+		eve.gets(ann.is.Handle, ann.is.Client, 0, "1")
+		// Where a sender stands on the way to a client, a client says who is to hear.
+		bob.say(raw.RTMsg(handleOf(t, f, "eve"), eve.client, 0, []byte("me")))
+		eve.gets(handleOf(t, f, "bob"), bob.client, 0, "me")
+		ann.seesNoMore()
+	})
+}
+
 // handleOf logs a user in once to be told its handle.
 func handleOf(t *testing.T, f *trial.Fleet, user string) string {
 	g := ws(t, f, "", user)
