@@ -42,6 +42,16 @@ func TestStatusd_TellsContactsThenItselfThenChanges(t *testing.T) {
 		bob.say(raw.Hex("11 01 11 ff")) // the same, then a timer's
 		bob.hears("10" + raw.Nobody + "7f")
 		ann.hears("10" + bobs + "7f")
+		phone := watch(t, f, "bob", 0x87) // a timer's, and less chatty
+		phone.hears("10" + raw.Nobody + "7f")
+		bob.say(raw.Hex("11 82")) // now it is the more chatty
+		bob.hears("10" + raw.Nobody + "07")
+		phone.hears("10" + raw.Nobody + "07")
+		ann.hears("10" + bobs + "07")
+		phone.Drop()
+		time.Sleep(40 * time.Second)
+		bob.hears("10" + raw.Nobody + "02")
+		ann.hears("10" + bobs + "02")
 		dan := watch(t, f, "dan", 9)
 		dan.hears("10" + raw.Nobody + "09")
 		ann.hears("10" + handleOf(t, f, "dan") + "09")
