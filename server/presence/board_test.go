@@ -174,6 +174,33 @@ func TestBoard_WhoIsRemovedIsToldOfAsNewerThanAChangeThatOvertookIt(t *testing.T
 	}
 }
 
+// After a wipe a user's node has a while to register it again, however often
+// somebody looks meanwhile.
+func TestBoard_WhoIsMissingInTheStoreIsWaitedFor(t *testing.T) {
+	b, st := board(t)
+	contacts(t, st, "bob", "ann")
+	bob := eyeOf(t, b, "bob")
+	b.Presence(store.Presence{User: "ann", Value: 3, PV: 10}) // of whom the store knows nothing
+	b.mu.Lock()
+	ann := b.users["ann"]
+	b.mu.Unlock()
+	look := func() {
+		t.Helper()
+		if err := b.readUsers(t.Context(), []*user{ann}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 3 {
+		look()
+	}
+	bob.told("ann 3")
+	b.mu.Lock()
+	ann.missed = ann.missed.Add(-missingFor)
+	b.mu.Unlock()
+	look()
+	bob.told("ann 3", "ann 0")
+}
+
 // What the log said before the roster was read is in it; what it says after
 // counts, however the two meet.
 func TestBoard_ARosterAndItsLogMeetWithoutAGap(t *testing.T) {
