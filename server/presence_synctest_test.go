@@ -442,6 +442,8 @@ func TestPresence_AfterAWipeLiveSessionsAreWhatTheyWere(t *testing.T) {
 		time.Sleep(time.Minute)
 		bob.is("who was detached is lost with the store", "gone 0")
 		ann.is("as are all others", "self 1", "gone 0")
+		look(t, f, 1, "gone", online)
+		ann.is("who logs in again is in no room of hers")
 	})
 }
 
