@@ -344,6 +344,33 @@ func TestPresence_WhatOnesOwnUserBecomesDuringALoginIsToldInItsAnswer(t *testing
 	})
 }
 
+// A client takes who is not named for offline: better no session object than one
+// that leaves out who could not be read.
+func TestPresence_AResumeThatCannotSayWhoIsThereIsRefused(t *testing.T) {
+	fleet(t, func(t *testing.T, f *trial.Fleet) {
+		contacts(t, f, "bob", "ann")
+		look(t, f, 1, "ann", online)
+		bob := look(t, f, 2, "bob", online)
+		bob.Drop()
+		f.Redis.Server().SetPreHook(func(p *server.Peer, cmd string, args ...string) bool {
+			lists := strings.EqualFold(cmd, "SMEMBERS") && args[0] == "gw:{u:bob}:contacts"
+			if lists {
+				p.WriteError("LOADING not now")
+			}
+			return lists
+		})
+		var s wire.Session
+		err := dial(t, f, 1).Call(t.Context(), "resume", wire.Resume{Session: bob.session.Session, Secret: bob.session.Secret}, &s)
+		if reason(err) != wire.Unavailable {
+			t.Errorf("answered %v with %+v, want unavailable", err, s.Presence)
+		}
+		f.Redis.Server().SetPreHook(nil)
+		if again := resumed(t, f, 1, bob.session, nil); again.dump() != "ann 3" {
+			t.Errorf("then bob is told %q, want ann", again.dump())
+		}
+	})
+}
+
 // resumed is the session on a new socket.
 func resumed(t *testing.T, f *trial.Fleet, node int, s wire.Session, presence *uint8) *onlooker {
 	t.Helper()
