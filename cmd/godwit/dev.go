@@ -26,7 +26,8 @@ import (
 const (
 	devListen  = "127.0.0.1:8080" // the first node's, if the port is free; the next have the next
 	devAdmin   = "127.0.0.1:0"
-	devReady   = 20 * time.Second
+	devReady   = 30 * time.Second // what is not ready by then will not be
+	devLook    = 20 * time.Millisecond
 	devEnding  = 15 * time.Second // a node that has not drained by then is killed
 	devLogLine = 256 << 10        // longest log line that is passed on
 	startTries = 3                // where another process may take the port that was free
@@ -105,6 +106,7 @@ func (f *fleet) run(ctx context.Context, nodes int) (err error) {
 		}
 	}
 	var addrs, admins, kill []string
+	var procs []*proc
 	for i := range nodes {
 		mark := "n" + strconv.Itoa(i+1)
 		env := append(append([]string(nil), f.env...),
@@ -123,7 +125,7 @@ func (f *fleet) run(ctx context.Context, nodes int) (err error) {
 		}
 		select {
 		case at := <-p.addrs:
-			addrs, admins = append(addrs, at[0]), append(admins, at[1])
+			addrs, admins, procs = append(addrs, at[0]), append(admins, at[1]), append(procs, p)
 			kill = append(kill, fmt.Sprintf("  kill -9 %d   # %s", p.cmd.Process.Pid, mark))
 		case <-p.done:
 			return fmt.Errorf("%s ended before it listened; its log says why", mark)
@@ -131,6 +133,11 @@ func (f *fleet) run(ctx context.Context, nodes int) (err error) {
 			return fmt.Errorf("%s did not listen within %s", mark, devReady)
 		case <-ctx.Done():
 			return nil
+		}
+	}
+	for i, p := range procs {
+		if err := p.ready(ctx, admins[i]); err != nil && ctx.Err() == nil {
+			return err
 		}
 	}
 	api := vars["GODWIT_ADMIN_TOKEN"] != "" || vars["GODWIT_ADMIN_TOKEN_FILE"] != ""
@@ -146,16 +153,31 @@ func (f *fleet) run(ctx context.Context, nodes int) (err error) {
 	}
 }
 
+// ready waits until a node takes clients, as its probe says.
+func (p *proc) ready(ctx context.Context, admin string) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, devReady, fmt.Errorf("%s is not ready after %s", p.mark, devReady))
+	defer cancel()
+	again := time.NewTicker(devLook)
+	defer again.Stop()
+	for askProbe(ctx, reachable(admin), "ready", io.Discard) != nil {
+		select {
+		case <-again.C: // nothing announces it
+		case <-p.done:
+			return fmt.Errorf("%s ended before it was ready: %s", p.mark, p.cmd.ProcessState)
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+	return nil
+}
+
 // operate says how to ask the fleet at a node's admin listener, whose API is
 // off without a token.
 func operate(admin string, api bool) string {
 	if !api {
 		return "Start it with a GODWIT_ADMIN_TOKEN, and it can be asked: godwit nodes, rooms, drain.\n"
 	}
-	if host, port, err := net.SplitHostPort(admin); err == nil && net.ParseIP(host).IsUnspecified() {
-		admin = net.JoinHostPort("127.0.0.1", port)
-	}
-	at := " --admin http://" + admin + "\n"
+	at := " --admin http://" + reachable(admin) + "\n"
 	return "Ask it, in a terminal with the same GODWIT_ADMIN_TOKEN:\n  " + thisProgram() + " nodes" + at + "  " + thisProgram() + " drain n1" + at
 }
 

@@ -152,7 +152,7 @@ func TestDev_SaysHowItIsAsked(t *testing.T) {
 		api   bool
 		want  string
 	}{
-		{"[::]:8081", true, "--admin http://127.0.0.1:8081\n"},
+		{"[::]:8081", true, "--admin http://localhost:8081\n"},
 		{"127.0.0.1:8081", false, "with a GODWIT_ADMIN_TOKEN"},
 	} {
 		if got := operate(c.admin, c.api); !strings.Contains(got, c.want) {

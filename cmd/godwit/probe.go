@@ -38,18 +38,24 @@ func probeCommand(env []string) *cobra.Command {
 		},
 		RunE: func(c *cobra.Command, args []string) error {
 			addr := cmp.Or(admin, environment(env)["GODWIT_ADMIN_LISTEN"], ":8081")
-			host, port, err := net.SplitHostPort(addr)
-			if err != nil || port == "0" {
+			if _, port, err := net.SplitHostPort(addr); err != nil || port == "0" {
 				return usage{errors.New("--admin: expected host:port of the admin listener")}
 			}
-			if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
-				host = "localhost"
-			}
-			return askProbe(c.Context(), net.JoinHostPort(host, port), cmp.Or(strings.Join(args, ""), probes[0]), c.OutOrStdout())
+			return askProbe(c.Context(), reachable(addr), cmp.Or(strings.Join(args, ""), probes[0]), c.OutOrStdout())
 		},
 	}
 	c.Flags().StringVar(&admin, "admin", "", "host:port of the admin listener (default: GODWIT_ADMIN_LISTEN)")
 	return c
+}
+
+// reachable is where a listener of this machine is reached that listens at addr,
+// which may be every address.
+func reachable(addr string) string {
+	host, port, err := net.SplitHostPort(addr)
+	if ip := net.ParseIP(host); err == nil && (host == "" || ip != nil && ip.IsUnspecified()) {
+		return net.JoinHostPort("localhost", port)
+	}
+	return addr
 }
 
 func askProbe(ctx context.Context, addr, which string, out io.Writer) error {

@@ -85,7 +85,7 @@ func (o *soakOptions) fill(set func(flag string) bool) error {
 		o.rate = float64(o.clients) / 10
 	}
 	if !set("timeout") {
-		o.timeout = 5*time.Minute + time.Duration(max(o.nodes, 0)*max(o.rollouts, 0))*(o.budget+soakLate+soakReady+soakBack)
+		o.timeout = 5*time.Minute + time.Duration(max(o.nodes, 0)*max(o.rollouts, 0))*(o.budget+soakLate+devReady+soakBack)
 	}
 	if !set("seed") {
 		o.seed = mrand.Uint64()

@@ -16,9 +16,7 @@ import (
 )
 
 const (
-	soakHost  = "127.0.0.1"
-	soakReady = 30 * time.Second // a node that is not ready by then will not be
-	soakLook  = 20 * time.Millisecond
+	soakHost = "127.0.0.1"
 	// soakLate is how long after its budget a draining node may be there before
 	// that is a flaw: until its end is seen, on a busy machine.
 	soakLate = 2 * time.Second
@@ -188,20 +186,7 @@ func (f *soakFleet) launch(ctx context.Context, n *soakNode) error {
 	if n.proc, err = f.start(n.name, env, self, "serve"); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, soakReady, fmt.Errorf("%s is not ready after %s", n.name, soakReady))
-	defer cancel()
-	again := time.NewTicker(soakLook)
-	defer again.Stop()
-	for askProbe(ctx, n.admin, "ready", io.Discard) != nil {
-		select {
-		case <-again.C: // nothing announces it
-		case <-n.proc.done:
-			return fmt.Errorf("%s ended before it was ready: %s", n.name, n.proc.cmd.ProcessState)
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		}
-	}
-	return nil
+	return n.proc.ready(ctx, n.admin)
 }
 
 // alive is nil while the process of a node runs that nobody has ended.
