@@ -28,6 +28,9 @@ const (
 	// offer stood, or which had moved on: its socket is closed by then, or it is
 	// here with a new gen.
 	drainAgain = time.Second
+	// drainTries is how often a session is tried while the store is away, once in
+	// drainAgain: a store that fails over takes a few seconds.
+	drainTries = 5
 	// drainSpread is the longest delay before a resume that a client is told
 	// while there is time, in ms; the pace spreads the rest.
 	drainSpread = 250
@@ -70,6 +73,7 @@ type drainer struct {
 	unsure  []*session.Session        // gone while an offer stood
 	asking  int                       // were unsure, and are looked at
 	again   []retry                   // in the order of time
+	failed  map[*session.Session]int  // tries that did not reach the store
 }
 
 // pace is a drain's plan, and what it counts from.
@@ -102,6 +106,7 @@ func (n *Node) turn(order string, budget time.Duration, final bool) (d *drainer,
 		seen:  make(map[*session.Session]bool),
 		state: store.DrainRunning, order: order, final: final, pace: n.paced(budget),
 		offered: make(map[*session.Session]bool), bye: make(map[*session.Session]bool),
+		failed: make(map[*session.Session]int),
 	}
 	n.log.Info("draining", "sessions", n.hub.Len(), "budget", budget.String())
 	return n.drain, true
@@ -321,6 +326,10 @@ func (d *drainer) begin(ctx context.Context, s *session.Session) {
 		later := errors.Is(err, store.ErrBusy) || errors.Is(err, store.ErrMoved) || errors.Is(err, store.ErrGone)
 		d.mu.Lock()
 		delete(d.offered, s)
+		if errors.Is(err, store.ErrUnavailable) {
+			d.failed[s]++
+			later = d.failed[s] < drainTries
+		}
 		if later {
 			d.again = append(d.again, retry{s, time.Now().Add(drainAgain)})
 		}

@@ -418,3 +418,43 @@ func TestNodes_OfSeveralLivesTheOneThatLives(t *testing.T) {
 		}
 	})
 }
+
+// A store that fails over is away for a while. Who waits for it is moved then,
+// and not sent to resume on what cannot answer either.
+func TestDrain_WaitsForAStoreThatIsAwayForAWhile(t *testing.T) {
+	for name, c := range map[string]struct {
+		away time.Duration
+		want string
+	}{
+		"and moves whom it has": {2 * time.Second, "redirect"},
+		"but not for ever":      {time.Minute, "bye"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			long := func(s *trial.Settings, _ string) { s.Server.DrainBudget = time.Minute }
+			trio(t, long, func(t *testing.T, f *trial.Fleet) {
+				ann := follower(t, f, 1, "ann")
+				f.Nodes[0].Part()
+				back := time.AfterFunc(c.away, f.Nodes[0].Join)
+				defer back.Stop()
+				ended := make(chan error, 1)
+				go func() { ended <- f.Nodes[0].Core.Drain(context.Background()) }()
+				ctx, cancel := context.WithTimeout(t.Context(), 15*time.Second)
+				defer cancel()
+				for {
+					n, err := ann.Next(ctx)
+					if err != nil {
+						t.Fatalf("she is told nothing: %v", err)
+					}
+					if n.Method == "redirect" || n.Method == "bye" {
+						if n.Method != c.want {
+							t.Errorf("she is told %s, want %s", n.Method, c.want)
+						}
+						break
+					}
+				}
+				ann.Drop()
+				<-ended
+			})
+		})
+	}
+}
