@@ -27,6 +27,7 @@ type floor struct {
 var floors = []floor{
 	{"cmd", []string{""}},
 	{"e2e", []string{""}},
+	{"bench", []string{"bench"}},
 	{"house", nil},
 	{"k8s", []string{""}},
 	{"handlers", []string{"handlers", "server", "wire", "rules", "store"}},
@@ -42,7 +43,8 @@ var floors = []floor{
 // tenants are libraries that have their place: nobody else imports them.
 var tenants = map[string][]string{
 	"github.com/redis/go-redis":            {"store", "migrations", "cmd", "e2e", "internal"},
-	"github.com/lxzan/gws":                 {"handlers", "client", "e2e"},
+	"github.com/lxzan/gws":                 {"handlers", "client", "e2e", "bench/floor"},
+	"github.com/HdrHistogram":              {"bench/load"},
 	"github.com/kelseyhightower/envconfig": {"cmd"},
 	"github.com/spf13/cobra":               {"cmd"},
 	"github.com/go-chi/chi":                {"handlers", "cmd"},
@@ -166,6 +168,8 @@ func TestFloors_FindsWhatIsWrong(t *testing.T) {
 		{"client/redirect.go", "godwit/rules/redirect", false},
 		{"client/redirect.go", "godwit/store", true},
 		{"wire/frame.go", "godwit/rules/order", true},
+		{"bench/load/crowd.go", "godwit/wire", true},
+		{"bench/load/crowd.go", "github.com/lxzan/gws", true},
 		{"wire/chatd/chatd.go", "godwit/wire/command", false},
 		{"cmd/godwit/serve.go", "godwit/store", false},
 		{"attic/x.go", "fmt", true},

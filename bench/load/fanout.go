@@ -1,0 +1,165 @@
+package load
+
+import (
+	"context"
+	"fmt"
+	"time"
+)
+
+// talk is the members of one room who send.
+type talk struct {
+	members []*client
+	// heard is how many are told of each send.
+	heard int64
+}
+
+// fanout sends messages to rooms and counts who was told.
+func (c *crowd) fanout(ctx context.Context) (*Result, error) {
+	for i := range c.cfg.Stalled { // spread over the rooms, from the last members on
+		c.clients[len(c.clients)-1-i].stall = true
+	}
+	talks := make([]talk, c.cfg.Rooms)
+	for _, cl := range c.clients {
+		if !cl.stall {
+			t := &talks[cl.room]
+			t.members = append(t.members, cl)
+			t.heard = int64(len(t.members)) - 1
+			cl.prepare(c.cfg.Payload)
+		}
+	}
+	if err := c.enter(ctx, "log in", c.clients, c.cfg.Parallel, nil); err != nil {
+		return nil, err
+	}
+	if _, err := c.quiet(ctx); err != nil {
+		return nil, err
+	}
+	if c.cfg.Warm > 0 {
+		if _, err := c.speak(ctx, "warm up", talks, c.cfg.Warm); err != nil {
+			return nil, err
+		}
+	}
+	c.board.reset()
+	if err := c.on.Mark(ctx, "begin"); err != nil {
+		return nil, err
+	}
+	r, err := c.speak(ctx, "measure", talks, c.cfg.Measure)
+	if err != nil {
+		return nil, err
+	}
+	return r, c.on.Mark(ctx, "end")
+}
+
+// speak lets the rooms talk for so long, and waits until all has arrived.
+func (c *crowd) speak(ctx context.Context, part string, talks []talk, seconds float64) (*Result, error) {
+	before, began := c.board.sum(), c.now()
+	c.sent.Store(0)
+	r := &Result{}
+	var err error
+	if c.cfg.Rate > 0 {
+		r.Late, err = c.paced(ctx, part, talks, seconds)
+	} else {
+		err = c.flatOut(ctx, part, talks, seconds)
+	}
+	if err != nil {
+		return nil, err
+	}
+	each := talks[0].heard // checked to be the same for all
+	got, last, err := c.settle(ctx, before, each)
+	if err != nil {
+		return nil, err
+	}
+	r.Seconds = (last - began).Seconds()
+	r.Accepted, r.Expected, r.Delivered = got.answered, got.answered*each, got.delivered
+	r.Strange, r.Disorder = got.strange, got.disorder
+	r.Latency = c.board.latency()
+	return r, nil
+}
+
+// flatOut has each room send the next message as soon as one was answered.
+func (c *crowd) flatOut(ctx context.Context, part string, talks []talk, seconds float64) error {
+	c.follow.Store(true)
+	defer c.follow.Store(false)
+	for slot := range c.cfg.InFlight {
+		for _, t := range talks {
+			if err := t.members[slot%len(t.members)].send(1, c.now()); err != nil {
+				return err
+			}
+		}
+	}
+	return c.wait(ctx, part, seconds)
+}
+
+// wait lets time pass and shows how much.
+func (c *crowd) wait(ctx context.Context, part string, seconds float64) error {
+	const steps = 50
+	for i := range steps {
+		if err := pause(ctx, time.Duration(seconds/steps*float64(time.Second))); err != nil {
+			return err
+		}
+		c.on.Progress(part, i+1, steps)
+	}
+	return nil
+}
+
+// paced sends each message when it is due, whatever became of those before. One
+// that is sent late still counts from when it was due: that corrects for
+// coordinated omission.
+func (c *crowd) paced(ctx context.Context, part string, talks []talk, seconds float64) (Quantiles, error) {
+	late := newHistogram()
+	total := int(c.cfg.Rate * seconds)
+	began, told := c.now(), time.Duration(0)
+	most := int64(c.cfg.InFlight * len(talks))
+	answered := c.board.sum().answered
+	for k := range total {
+		due := began + time.Duration(float64(k)/c.cfg.Rate*float64(time.Second))
+		if wait := due - c.now(); wait > 0 {
+			if err := pause(ctx, wait); err != nil {
+				return Quantiles{}, err
+			}
+		}
+		for c.now()-due < behind && int64(k)-(c.board.sum().answered-answered) >= most {
+			if err := pause(ctx, look/5); err != nil {
+				return Quantiles{}, err
+			}
+		}
+		now := c.now()
+		if now-due >= behind {
+			return Quantiles{}, fmt.Errorf("%g sends a second are more than is accepted: one is %s late", c.cfg.Rate, now-due)
+		}
+		record(late, now-due)
+		t := talks[k%len(talks)]
+		if err := t.members[k/len(talks)%len(t.members)].send(1, due); err != nil {
+			return Quantiles{}, err
+		}
+		if now-told > 100*time.Millisecond || k == total-1 {
+			told = now
+			c.on.Progress(part, k+1, total)
+		}
+	}
+	return quantiles(late), nil
+}
+
+// behind is how late a paced send may be before the pace is called too fast.
+// Tests wait less.
+var behind = 10 * time.Second
+
+// settle waits until all sends were answered and everything has arrived that
+// follows, and is what was counted since, and when the last of it came. What
+// does not come is missing in the counts.
+func (c *crowd) settle(ctx context.Context, before counts, each int64) (got counts, last time.Duration, err error) {
+	got, last = c.board.sum().since(before), c.now()
+	for got.answered < c.sent.Load() || got.delivered < got.answered*each {
+		if c.now()-last > settleFor {
+			break
+		}
+		if err := pause(ctx, look); err != nil {
+			return got, last, err
+		}
+		if now := c.board.sum().since(before); now.frames != got.frames {
+			got, last = now, c.now()
+		}
+	}
+	last = c.now()
+	all, err := c.quiet(ctx) // nothing may follow
+	return all.since(before), last, err
+}
