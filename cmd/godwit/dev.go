@@ -80,6 +80,8 @@ type proc struct {
 	done chan struct{} // closed when it has ended
 	// addrs gets the addresses that a node listens on: for clients, for operators.
 	addrs chan [2]string
+	// hear gets the lines of its stdout, which are then not passed on; nil: they are.
+	hear func(line []byte)
 }
 
 func (f *fleet) run(ctx context.Context, nodes int) (err error) {
@@ -289,28 +291,41 @@ func freePort(host string, want int) (int, error) {
 // start starts a process whose output is passed on with a mark. It ends with
 // us, even if we are killed.
 func (f *fleet) start(mark string, env []string, name string, args ...string) (*proc, error) {
+	p := newProc(mark, env, name, args...)
+	if err := f.begin(p); err != nil {
+		return nil, err
+	}
+	return p, nil
+}
+
+func newProc(mark string, env []string, name string, args ...string) *proc {
 	p := &proc{mark: mark, cmd: exec.Command(name, args...), done: make(chan struct{}), addrs: make(chan [2]string, 1)}
 	p.cmd.Env = env
 	p.cmd.SysProcAttr = tied()
+	return p
+}
+
+// begin starts a process.
+func (f *fleet) begin(p *proc) error {
+	name := filepath.Base(p.cmd.Path)
 	stdout, err1 := p.cmd.StdoutPipe()
 	stderr, err2 := p.cmd.StderrPipe()
 	if err := errors.Join(err1, err2); err != nil {
-		return nil, fmt.Errorf("start %s: %w", filepath.Base(name), err)
+		return fmt.Errorf("start %s: %w", name, err)
 	}
 	if err := p.cmd.Start(); err != nil {
-		return nil, fmt.Errorf("start %s: %w", filepath.Base(name), err)
+		return fmt.Errorf("start %s: %w", name, err)
 	}
-	for _, r := range []io.Reader{stdout, stderr} {
-		p.out.Go(func() { f.pass(p, r) })
-	}
+	p.out.Go(func() { f.pass(p, stdout, p.hear) })
+	p.out.Go(func() { f.pass(p, stderr, nil) })
 	go func() {
 		defer close(p.done)
 		p.out.Wait()
 		_ = p.cmd.Wait() // the state says the same
-		f.out.print(mark, "ended: "+p.cmd.ProcessState.String())
+		f.out.print(p.mark, "ended: "+p.cmd.ProcessState.String())
 	}()
 	f.procs = append(f.procs, p)
-	return p, nil
+	return nil
 }
 
 // running says whether a process was started and has not ended.
@@ -336,10 +351,14 @@ var listening = regexp.MustCompile(`msg"?[=:]"?listening\b.*?\baddr"?[=:]"?([^ "
 
 // pass passes a process's lines on, and looks for the one that says where a
 // node listens.
-func (f *fleet) pass(p *proc, r io.Reader) {
+func (f *fleet) pass(p *proc, r io.Reader, hear func(line []byte)) {
 	in := bufio.NewScanner(r)
 	in.Buffer(nil, devLogLine)
 	for in.Scan() {
+		if hear != nil {
+			hear(in.Bytes())
+			continue
+		}
 		if m := listening.FindSubmatch(in.Bytes()); m != nil {
 			select {
 			case p.addrs <- [2]string{string(m[1]), string(m[2])}:
@@ -370,5 +389,13 @@ func (f *fleet) stop() {
 	if len(f.procs) > 0 {
 		signalAll(f.procs[1:])
 		signalAll(f.procs[:1])
+	}
+}
+
+// kill ends all that is left at once.
+func (f *fleet) kill() {
+	for _, p := range f.procs {
+		_ = p.cmd.Process.Kill() // it may have ended
+		<-p.done
 	}
 }

@@ -53,12 +53,13 @@ func (t *tail) String() string {
 // soakFleet is what a soak runs: nodes, and a redis-server if none was named.
 type soakFleet struct {
 	*fleet
-	said  *tail
-	dir   string
-	redis *proc    // nil: somebody else's
-	vars  []string // of every node
-	o     soakOptions
-	nodes []*soakNode
+	said     *tail
+	dir      string
+	redis    *proc // nil: somebody else's
+	redisURL string
+	vars     []string // of every node
+	o        soakOptions
+	nodes    []*soakNode
 }
 
 // soakNode is one node, which has several lives at one address.
@@ -98,7 +99,7 @@ func (f *soakFleet) up(ctx context.Context, o soakOptions, run, secret string) e
 	f.vars = slices.DeleteFunc(slices.Clone(f.env), func(pair string) bool {
 		return slices.ContainsFunc(soakOwn, func(own string) bool { return strings.HasPrefix(pair, own) })
 	})
-	f.o = o
+	f.o, f.redisURL = o, url
 	f.vars = append(f.vars, "GODWIT_REDIS_URL="+url, "GODWIT_AUTH_SECRET="+secret, "GODWIT_DRAIN_BUDGET="+o.budget.String())
 	for try := 1; ; try++ { // as for redis
 		again, err := f.add(ctx, o.nodes, run)

@@ -1,0 +1,125 @@
+package main
+
+import (
+	"time"
+
+	"godwit/bench/load"
+)
+
+// figures are what a side was measured to be, by the names of metrics. One that
+// is not known is not there.
+type figures map[string]float64
+
+// metric is one figure as people read it.
+type metric struct {
+	name, says, unit string
+	ratio            bool // of the fleet to the floor makes sense
+}
+
+// metrics are all figures, in the order in which they are shown.
+var metrics = []metric{
+	{"server_us_per_delivery", "server CPU a delivery", "us", true},
+	{"redis_us_per_publish", "Redis CPU a publish", "us", false},
+	{"publishes_per_s", "accepted publishes a second", "", true},
+	{"deliveries_per_s", "deliveries a second", "", true},
+	{"server_us_per_login", "server CPU a login and join", "us", true},
+	{"logins_per_s", "logins and joins a second", "", true},
+	{"redis_us_per_login", "Redis CPU a login and join", "us", false},
+	{"redis_reads_per_login", "Redis reads a login and join, alone", "", false},
+	{"redis_scripts_per_login", "Redis scripts a login and join, alone", "", false},
+	{"server_rss_bytes_per_session", "server memory a session", "bytes", true},
+	{"server_idle_percent", "server CPU of all, idle", "% of a core", true},
+	{"latency_p50_ms", "latency p50", "ms", true},
+	{"latency_p99_ms", "latency p99", "ms", true},
+	{"latency_p999_ms", "latency p99.9", "ms", true},
+	{"latency_max_ms", "latency max", "ms", true},
+	{"late_p99_ms", "sent late, p99", "ms", false},
+	{"server_cores", "server, of a core", "", false},
+	{"redis_cores", "Redis, of a core", "", false},
+	{"load_cores", "load, of a core", "", false},
+}
+
+// figure makes figures of what was measured.
+func (m *measured) figure(work string) figures {
+	f, r := figures{}, m.result
+	end, begin := m.marks["end"], m.marks["begin"]
+	spent := end.since(begin)
+	micros := func(d time.Duration, of int64) float64 { return per(float64(d)/float64(time.Microsecond), float64(of)) }
+	switch work {
+	case "fanout":
+		f["publishes_per_s"] = per(float64(r.Accepted), r.Seconds)
+		f["deliveries_per_s"] = per(float64(r.Delivered), r.Seconds)
+		f.latency(r.Latency)
+		if r.Late.Count > 0 {
+			f["late_p99_ms"] = r.Late.P99
+		}
+		if m.known {
+			f["server_us_per_delivery"] = micros(spent.server, r.Delivered)
+			if m.redis {
+				f["redis_us_per_publish"] = micros(spent.redis, r.Accepted)
+			}
+		}
+	case "login":
+		f["logins_per_s"] = per(float64(r.Accepted), r.Seconds)
+		f.latency(r.Latency)
+		if m.known {
+			f["server_us_per_login"] = micros(spent.server, r.Accepted)
+			if m.redis {
+				f["redis_us_per_login"] = micros(spent.redis, r.Accepted)
+				m.alone(f)
+			}
+		}
+	case "idle":
+		if m.known {
+			f["server_rss_bytes_per_session"] = per(float64(end.rss-m.marks["empty"].rss), float64(r.Clients))
+			f["server_idle_percent"] = 100 * per(spent.server.Seconds(), r.Seconds)
+		}
+	}
+	if m.known {
+		took := end.at.Sub(begin.at).Seconds()
+		f["server_cores"] = per(spent.server.Seconds(), took)
+		f["load_cores"] = per(spent.load.Seconds(), took)
+		if m.redis {
+			f["redis_cores"] = per(spent.redis.Seconds(), took)
+		}
+	}
+	return f
+}
+
+// alone is what one login after the other had Redis do, without what nodes do
+// by themselves meanwhile.
+func (m *measured) alone(f figures) {
+	rest := m.marks["alone"].since(m.marks["rest"])
+	busy := m.marks["begin"].since(m.marks["alone"])
+	share := per(m.marks["begin"].at.Sub(m.marks["alone"].at).Seconds(), m.marks["alone"].at.Sub(m.marks["rest"].at).Seconds())
+	each := func(rest, busy int64) float64 {
+		return per(float64(busy)-share*float64(rest), float64(m.result.Alone))
+	}
+	f["redis_reads_per_login"] = each(rest.reads, busy.reads)
+	f["redis_scripts_per_login"] = each(rest.scripts, busy.scripts)
+}
+
+func (f figures) latency(q load.Quantiles) {
+	f["latency_p50_ms"], f["latency_p99_ms"], f["latency_p999_ms"], f["latency_max_ms"] = q.P50, q.P99, q.P999, q.Max
+}
+
+// ratio is each figure as a share of another's, where both are known.
+func (f figures) ratio(to figures) figures {
+	all := figures{}
+	for _, m := range metrics {
+		a, ok := f[m.name]
+		b, has := to[m.name]
+		if ok && has && b != 0 {
+			all[m.name] = a / b
+		}
+	}
+	return all
+}
+
+// per is a quotient, 0 of nothing.
+func per(a, b float64) float64 {
+	if b == 0 {
+		return 0
+	}
+	return a / b
+}

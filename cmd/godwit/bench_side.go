@@ -1,0 +1,194 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"time"
+
+	"github.com/go-json-experiment/json"
+	"github.com/redis/go-redis/v9"
+
+	"godwit/bench/load"
+)
+
+// side is what a load is put on, and the load: the fleet, or the floor, of our
+// own processes, or a fleet that runs elsewhere.
+type side struct {
+	*fleet
+	name    string
+	said    *tail
+	servers []*proc
+	redis   *proc         // nil: has none
+	asked   *redis.Client // the same one's; nil: has none
+	urls    []string
+	secret  string
+	down    func() error
+}
+
+// ownFleet starts a redis-server and nodes.
+func ownFleet(ctx context.Context, o *benchOptions, env []string, run string, logs io.Writer) (*side, error) {
+	// The clients of a bench say more than a person may, and stay where they are.
+	env = append(slices.Clone(env), "GODWIT_RATE=1000000", "GODWIT_RATE_BURST=1000000", "GODWIT_REBALANCE=false")
+	f := newSoakFleet(env, logs)
+	s := &side{fleet: f.fleet, name: "fleet", said: f.said, secret: rand.Text() + rand.Text()}
+	s.down = func() error {
+		if s.asked != nil {
+			s.asked.Close()
+		}
+		f.kill()
+		return f.down()
+	}
+	if err := f.up(ctx, soakOptions{nodes: o.nodes, budget: 10 * time.Second}, run, s.secret); err != nil {
+		return s, err
+	}
+	for _, n := range f.nodes {
+		s.servers, s.urls = append(s.servers, n.proc), append(s.urls, n.url)
+	}
+	opt, err := redis.ParseURL(f.redisURL)
+	if err != nil {
+		return s, err
+	}
+	s.redis, s.asked = f.redis, redis.NewClient(opt)
+	return s, nil
+}
+
+// ownFloor starts a bare hub.
+func ownFloor(ctx context.Context, env []string, logs io.Writer) (*side, error) {
+	said := &tail{all: logs}
+	s := &side{fleet: &fleet{env: env, out: &lines{w: said}}, name: "floor", said: said}
+	s.down = func() error { s.kill(); return nil }
+	self, err := os.Executable()
+	if err != nil {
+		return s, fmt.Errorf("find this program: %w", err)
+	}
+	p, err := s.start(floorName, env, self, floorName)
+	if err != nil {
+		return s, err
+	}
+	late := time.NewTimer(soakReady)
+	defer late.Stop()
+	select {
+	case addr := <-p.addr:
+		s.servers, s.urls = []*proc{p}, []string{"ws://" + addr + "/v1/ws"}
+		return s, nil
+	case <-p.done:
+		return s, errors.New("the floor ended before it listened")
+	case <-late.C:
+		return s, fmt.Errorf("the floor did not listen within %s", soakReady)
+	case <-ctx.Done():
+		return s, context.Cause(ctx)
+	}
+}
+
+// elsewhere is a fleet of somebody else's.
+func elsewhere(urls []string, secret string, env []string, logs io.Writer) *side {
+	said := &tail{all: logs}
+	s := &side{fleet: &fleet{env: env, out: &lines{w: said}}, name: "fleet", said: said, urls: urls, secret: secret}
+	s.down = func() error { s.kill(); return nil }
+	return s
+}
+
+// cost is what the processes have spent up to now; those of somebody else's are
+// not known.
+func (s *side) cost(ctx context.Context, loader *proc) (c cost, err error) {
+	if len(s.servers) == 0 {
+		return cost{}, nil
+	}
+	c.at = time.Now()
+	for _, p := range s.servers {
+		busy, rss, err := spent(p.cmd.Process.Pid)
+		if err != nil {
+			return c, fmt.Errorf("look what %s has spent: %w", p.mark, err)
+		}
+		c.server += busy
+		c.rss += rss
+	}
+	if c.load, _, err = spent(loader.cmd.Process.Pid); err != nil {
+		return c, fmt.Errorf("look what the load has spent: %w", err)
+	}
+	if s.redis == nil {
+		return c, nil
+	}
+	if c.redis, _, err = spent(s.redis.cmd.Process.Pid); err != nil {
+		return c, fmt.Errorf("look what redis has spent: %w", err)
+	}
+	c.reads, c.scripts, err = redisWork(ctx, s.asked)
+	return c, err
+}
+
+// measured is what a load has counted, and the costs at its marks.
+type measured struct {
+	result *load.Result
+	marks  map[string]cost
+	known  bool // the marks, and with redis its part of them
+	redis  bool
+}
+
+// measure starts a load and follows it to its end.
+func (s *side) measure(ctx context.Context, cfg load.Config, show func(part string, done, of int)) (*measured, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, fmt.Errorf("find this program: %w", err)
+	}
+	cfg.URLs = s.urls
+	order, err := json.Marshal(loadOrder{Config: cfg, Secret: s.secret})
+	if err != nil {
+		return nil, fmt.Errorf("order a load: %w", err)
+	}
+	ctx, stop := context.WithCancel(ctx) // from then on nobody waits for the load's words
+	defer stop()
+	words := make(chan loadWord)
+	p := newProc("load", s.env, self, loadName)
+	p.hear = func(line []byte) {
+		var w loadWord
+		if err := json.Unmarshal(line, &w); err != nil {
+			w = loadWord{Error: fmt.Sprintf("the load said %.200q", line)}
+		}
+		select {
+		case words <- w:
+		case <-ctx.Done():
+		}
+	}
+	in, err := p.cmd.StdinPipe()
+	if err != nil {
+		return nil, fmt.Errorf("order a load: %w", err)
+	}
+	if err := s.begin(p); err != nil {
+		return nil, err
+	}
+	if _, err := in.Write(append(order, '\n')); err != nil {
+		return nil, fmt.Errorf("order a load: %w", err)
+	}
+	m := &measured{marks: map[string]cost{}, known: len(s.servers) > 0, redis: s.redis != nil}
+	for {
+		var w loadWord
+		select {
+		case w = <-words:
+		case <-p.done:
+			return nil, fmt.Errorf("the load ended without a result: %s", p.cmd.ProcessState)
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+		switch {
+		case w.Error != "":
+			return nil, errors.New(w.Error)
+		case w.Result != nil:
+			m.result = w.Result
+			return m, nil
+		case w.Mark != "":
+			if m.marks[w.Mark], err = s.cost(ctx, p); err != nil {
+				return nil, err
+			}
+			if _, err := in.Write([]byte("go\n")); err != nil {
+				return nil, fmt.Errorf("let the load go on: %w", err)
+			}
+		default:
+			show(w.Part, w.Done, w.Of)
+		}
+	}
+}
