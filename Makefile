@@ -7,7 +7,7 @@ RUNS ?= 10
 MOVES ?= 100000
 TOOL := go tool -modfile=tools/go.mod
 
-.PHONY: help build run run-fleet test story chaos soak image fuzz bench lint fmt docs check
+.PHONY: help build run run-fleet test story chaos soak image fuzz bench bench-path profile lint fmt docs check
 
 help: ## Show this help
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -42,6 +42,19 @@ fuzz: ## Fuzz every target for FUZZTIME (10s)
 
 bench: need-redis ## Run every benchmark once, to see that it works
 	go test -run '^$$' -bench . -benchtime 1x ./...
+
+bench-path: need-redis build ## Measure the path of a message against a floor (docs/bench/path.md)
+	bin/godwit bench fanout
+	bin/godwit bench fanout --rate 200
+	bin/godwit bench fanout --rooms 1 --members 1000
+	bin/godwit bench fanout --rooms 200 --members 2
+	bin/godwit bench login
+	bin/godwit bench idle --duration 60s
+
+WORK ?= fanout
+profile: need-redis build ## Profile the nodes at a work: WORK="fanout --rate 200"; shows how to open it
+	rm -rf bin/profile && mkdir bin/profile
+	bin/godwit bench $(WORK) --no-floor --profile bin/profile
 
 lint: ## Check format, vet, staticcheck, dead code
 	@out=$$($(TOOL) gofumpt -l .); if [ -n "$$out" ]; then echo "not formatted (make fmt):"; echo "$$out"; exit 1; fi

@@ -16,6 +16,7 @@ const (
 	quietFor = 300 * time.Millisecond // without a frame: all that was caused has come
 
 	byeWithin = 10 * time.Second
+	step      = 100 * time.Millisecond // between two words of progress
 )
 
 // settleFor is how long after the last frame what has not come is missing. Tests

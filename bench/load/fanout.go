@@ -91,9 +91,9 @@ func (c *crowd) flatOut(ctx context.Context, part string, talks []talk, seconds 
 
 // wait lets time pass and shows how much.
 func (c *crowd) wait(ctx context.Context, part string, seconds float64) error {
-	const steps = 50
+	steps := max(int(seconds/step.Seconds()), 1)
 	for i := range steps {
-		if err := pause(ctx, time.Duration(seconds/steps*float64(time.Second))); err != nil {
+		if err := pause(ctx, time.Duration(seconds/float64(steps)*float64(time.Second))); err != nil {
 			return err
 		}
 		c.on.Progress(part, i+1, steps)
@@ -131,7 +131,7 @@ func (c *crowd) paced(ctx context.Context, part string, talks []talk, seconds fl
 		if err := t.members[k/len(talks)%len(t.members)].send(1, due); err != nil {
 			return Quantiles{}, err
 		}
-		if now-told > 100*time.Millisecond || k == total-1 {
+		if now-told > step || k == total-1 {
 			told = now
 			c.on.Progress(part, k+1, total)
 		}

@@ -199,10 +199,12 @@ func (b *bench) run(ctx context.Context, out io.Writer) error {
 		}
 		r.Works = append(r.Works, *w)
 	}
-	if b.o.earlier != nil {
-		r.against(b.o.earlier)
-	}
 	b.show.end()
+	if b.o.earlier != nil {
+		for _, work := range r.against(b.o.earlier) {
+			b.show.say("%s has no like in %s", work, b.o.against)
+		}
+	}
 	if err := r.print(out, b.o.json); err != nil {
 		return fmt.Errorf("print the result: %w", err)
 	}

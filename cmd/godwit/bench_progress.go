@@ -20,7 +20,12 @@ const barWidth = 30
 func (p *progress) begin(what, run string) {
 	p.end()
 	p.what = what
-	fmt.Fprintf(p.out, "bench: %s, as %s\n", what, run)
+	p.say("%s, as %s", what, run)
+}
+
+// say says something in a line of its own.
+func (p *progress) say(format string, args ...any) {
+	fmt.Fprintf(p.out, "bench: "+format+"\n", args...)
 }
 
 // part shows how much of a part is done.
@@ -28,7 +33,7 @@ func (p *progress) part(part string, done, of int) {
 	if !terminal(p.out) {
 		if p.last != part {
 			p.last = part
-			fmt.Fprintf(p.out, "bench: %s: %s\n", p.what, part)
+			p.say("%s: %s", p.what, part)
 		}
 		return
 	}

@@ -89,15 +89,24 @@ func readBench(path string) (*benchResult, error) {
 	return &r, nil
 }
 
-// against lays an earlier bench beside this one.
-func (r *benchResult) against(old *benchResult) {
+// against lays an earlier bench beside this one, and is what of this one was not
+// in it. Stalled readers may differ: what they cost the others is a question.
+func (r *benchResult) against(old *benchResult) (alone []string) {
 	for i := range r.Works {
-		for _, w := range old.Works {
-			if w.Work == r.Works[i].Work && w.Shape == r.Works[i].Shape {
-				r.Works[i].Then = r.Works[i].Fleet.ratio(w.Fleet)
+		w := &r.Works[i]
+		for _, o := range old.Works {
+			if then := o.Shape; w.Work == o.Work {
+				then.Stalled = w.Shape.Stalled
+				if then == w.Shape {
+					w.Then = w.Fleet.ratio(o.Fleet)
+				}
 			}
 		}
+		if w.Then == nil {
+			alone = append(alone, w.Work)
+		}
 	}
+	return alone
 }
 
 func (r *benchResult) print(w io.Writer, asJSON bool) error {
@@ -123,8 +132,12 @@ func (r *benchResult) print(w io.Writer, asJSON bool) error {
 // table is a work as people read it.
 func (w *workResult) table(out io.Writer) error {
 	fmt.Fprintf(out, "%s: %s\n", w.Work, w.Shape.describe(w.Work))
-	tw := tabwriter.NewWriter(out, 0, 0, 3, ' ', tabwriter.AlignRight)
-	fmt.Fprintf(tw, "\tfleet\t%s\t%s\t%s\n", told(w.Floor != nil, "floor"), told(w.Floor != nil, "ratio"), told(w.Then != nil, "to earlier"))
+	tw := tabwriter.NewWriter(out, 0, 0, 1, ' ', 0)
+	row := func(name, fleet, floor, ratio, then string) {
+		cells := fmt.Sprintf("%10s  %10s  %10s  %10s", fleet, floor, ratio, then)
+		fmt.Fprintf(tw, "%s\t%s\n", name, strings.TrimRight(cells, " "))
+	}
+	row("", "fleet", told(w.Floor != nil, "floor"), told(w.Floor != nil, "ratio"), told(w.Then != nil, "to earlier"))
 	for _, m := range metrics {
 		v, ok := w.Fleet[m.name]
 		if !ok {
@@ -138,7 +151,7 @@ func (w *workResult) table(out io.Writer) error {
 			v, ok := f[m.name]
 			return told(ok && shown, strconv.FormatFloat(v, 'f', 2, 64))
 		}
-		fmt.Fprintf(tw, "%s\t%s\t%s\t%s\t%s\n", name, plainNumber(v), number(w.Floor, m.name), cell(w.Ratio, m.ratio), cell(w.Then, true))
+		row(name, plainNumber(v), number(w.Floor, m.name), cell(w.Ratio, m.ratio), cell(w.Then, true))
 	}
 	if err := tw.Flush(); err != nil {
 		return err
