@@ -52,9 +52,10 @@ bench-path: need-redis build ## Measure the path of a message against a floor (d
 	bin/godwit bench idle --duration 60s
 
 WORK ?= fanout
-profile: need-redis build ## Profile the nodes at a work: WORK="fanout --rate 200"; shows how to open it
+profile: need-redis build ## Profile the nodes at a work: WORK="fanout --rate 200"
 	rm -rf bin/profile && mkdir bin/profile
 	bin/godwit bench $(WORK) --no-floor --profile bin/profile
+	@echo "the CPU of all nodes: go tool pprof -http=: bin/profile/*.cpu.pprof"
 
 lint: ## Check format, vet, staticcheck, dead code
 	@out=$$($(TOOL) gofumpt -l .); if [ -n "$$out" ]; then echo "not formatted (make fmt):"; echo "$$out"; exit 1; fi

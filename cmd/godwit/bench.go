@@ -34,7 +34,7 @@ type benchOptions struct {
 	duration, warm                 time.Duration
 	json, noFloor                  bool
 	urls                           []string
-	against, logs                  string
+	against, logs, profile         string
 	secret                         string // of --url
 	set                            func(flag string) bool
 	earlier                        *benchResult
@@ -99,6 +99,7 @@ func benchCommand(env []string) *cobra.Command {
 		"tokens are signed with GODWIT_AUTH_SECRET, or are dev tokens")
 	f.StringVar(&o.against, "against", "", "file with an earlier --json: show the ratio to it")
 	f.BoolVar(&o.json, "json", false, "print the result as one JSON object")
+	f.StringVar(&o.profile, "profile", "", "directory for profiles of the nodes, of the measured part")
 	f.StringVar(&o.logs, "logs", "", "file for what the processes say (default: its end is shown when one fails)")
 	return c
 }
@@ -149,8 +150,12 @@ func (o *benchOptions) fill(env []string) error {
 		u, err := url.Parse(raw)
 		bad(err != nil || u.Scheme != "ws" || u.Port() == "", "url", "ws://host:port/v1/ws")
 	}
-	for _, flag := range []string{"nodes", "no-floor"} {
+	for _, flag := range []string{"nodes", "no-floor", "profile"} {
 		bad(len(o.urls) > 0 && o.set(flag), flag, "nothing beside --url")
+	}
+	if o.profile != "" {
+		info, err := os.Stat(o.profile)
+		bad(err != nil || !info.IsDir(), "profile", "a directory that is there")
 	}
 	if o.against != "" {
 		earlier, err := readBench(o.against)

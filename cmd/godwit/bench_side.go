@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"slices"
+	"syscall"
 	"time"
 
 	"github.com/go-json-experiment/json"
@@ -27,6 +28,7 @@ type side struct {
 	asked   *redis.Client // the same one's; nil: has none
 	urls    []string
 	secret  string
+	profile string // directory for profiles of the servers; empty: none
 	down    func() error
 }
 
@@ -34,8 +36,11 @@ type side struct {
 func ownFleet(ctx context.Context, o *benchOptions, env []string, run string, logs io.Writer) (*side, error) {
 	// The clients of a bench say more than a person may, and stay where they are.
 	env = append(slices.Clone(env), "GODWIT_RATE=1000000", "GODWIT_RATE_BURST=1000000", "GODWIT_REBALANCE=false")
+	if o.profile != "" {
+		env = append(env, "GODWIT_PROFILE_DIR="+o.profile)
+	}
 	f := newSoakFleet(env, logs)
-	s := &side{fleet: f.fleet, name: "fleet", said: f.said, secret: rand.Text() + rand.Text()}
+	s := &side{fleet: f.fleet, name: "fleet", said: f.said, secret: rand.Text() + rand.Text(), profile: o.profile}
 	s.down = func() error {
 		if s.asked != nil {
 			s.asked.Close()
@@ -184,6 +189,9 @@ func (s *side) measure(ctx context.Context, cfg load.Config, show func(part stri
 			if m.marks[w.Mark], err = s.cost(ctx, p); err != nil {
 				return nil, err
 			}
+			if err := s.profiled(ctx, w.Mark); err != nil {
+				return nil, err
+			}
 			if _, err := in.Write([]byte("go\n")); err != nil {
 				return nil, fmt.Errorf("let the load go on: %w", err)
 			}
@@ -191,4 +199,35 @@ func (s *side) measure(ctx context.Context, cfg load.Config, show func(part stri
 			show(w.Part, w.Done, w.Of)
 		}
 	}
+}
+
+// profiled begins and ends the profiles of the servers, and waits until they are
+// whole.
+func (s *side) profiled(ctx context.Context, mark string) error {
+	if s.profile == "" || mark != "begin" && mark != "end" {
+		return nil
+	}
+	for _, p := range s.servers {
+		if err := p.cmd.Process.Signal(syscall.SIGUSR1); err != nil {
+			return fmt.Errorf("profile %s: %w", p.mark, err)
+		}
+	}
+	again := time.NewTicker(soakLook)
+	defer again.Stop()
+	for _, p := range s.servers {
+		path := cpuProfile(s.profile, p.cmd.Process.Pid, 1)
+		for mark == "end" {
+			if _, err := os.Stat(path); err == nil {
+				break
+			}
+			select {
+			case <-again.C: // nothing announces it
+			case <-p.done:
+				return fmt.Errorf("%s ended before its profile was written", p.mark)
+			case <-ctx.Done():
+				return context.Cause(ctx)
+			}
+		}
+	}
+	return nil
 }

@@ -1,6 +1,9 @@
 package main
 
 import (
+	"bytes"
+	"compress/gzip"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -186,6 +189,38 @@ func TestBench_AFleetElsewhereAndAPlantedMiscount(t *testing.T) {
 	})
 }
 
+func TestBench_ProfilesOfEachNodeOpen(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	p, _ := launchBench(t, nil, "fanout", "--no-floor", "--profile", dir)
+	if code := p.exit(); code != 0 {
+		t.Fatalf("exit %d, want 0", code)
+	}
+	for _, kind := range []string{"cpu", "allocs", "before.allocs"} {
+		files, err := filepath.Glob(filepath.Join(dir, "godwit-*-1."+kind+".pprof"))
+		if err != nil || len(files) < 2 {
+			t.Fatalf("%s: %v, %v; want one of each node", kind, files, err)
+		}
+		for _, file := range files {
+			f, err := os.Open(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer f.Close()
+			z, err := gzip.NewReader(f)
+			if err != nil {
+				t.Fatalf("%s: %v", file, err)
+			}
+			if b, err := io.ReadAll(z); err != nil || !bytes.Contains(b, []byte("nanoseconds")) && !bytes.Contains(b, []byte("bytes")) {
+				t.Errorf("%s: %d bytes, %v; want a whole profile", file, len(b), err)
+			}
+		}
+	}
+	if left, err := filepath.Glob(filepath.Join(dir, "*.part")); err != nil || len(left) != 0 {
+		t.Errorf("left behind: %v, %v", left, err)
+	}
+}
+
 func TestBench_CtrlCEndsAll(t *testing.T) {
 	t.Parallel()
 	p, logs := launchBench(t, nil, "fanout", "--duration", "1h")
@@ -221,11 +256,11 @@ func TestBench_SaysWhyItCannotRun(t *testing.T) {
 	}{
 		{"all wrong at once", nil, []string{
 			"fanout", "--nodes", "0", "--rooms", "0", "--members", "1", "--rate", "0", "--inflight", "0", "--payload", "10", "--parallel", "0",
-			"--duration", "1ms", "--warm", "-1s", "--stalled", "-1", "--against", none,
+			"--duration", "1ms", "--warm", "-1s", "--stalled", "-1", "--against", none, "--profile", none,
 		}, 2, []string{
 			"--nodes: expected 1 to 16", "--rooms: expected at least 1", "--members: expected at least 2", "--rate: expected more than 0",
 			"--inflight: expected 1 to", "--payload: expected 32 to", "--parallel: expected 1 to", "--duration: expected 100ms to", "--warm: expected 0s to",
-			"--stalled: expected as many in every room", "--against: open",
+			"--stalled: expected as many in every room", "--against: open", "--profile: expected a directory",
 		}},
 		{"too many clients", nil, []string{"idle", "--rooms", "5000"}, 2, []string{"--rooms: expected with --members, at most 20000 clients together, idle has 50000"}},
 		{"nobody is left to talk", nil, []string{"fanout", "--rooms", "2", "--members", "3", "--stalled", "4"}, 2, []string{"--stalled: expected"}},

@@ -233,6 +233,11 @@ func (m *node) run(ctx context.Context) error {
 	handlers.Go(func() { m.ended("sockets", ws.Run(sockets)) })
 	duties.Go(func() { m.ended("node", n.Run(fleet)) })
 	duties.Go(func() { m.ended("keys", verifier.Run(fleet)) })
+	if s.ProfileDir != "" {
+		p := &profiler{dir: s.ProfileDir, log: m.log}
+		signals := p.listen()
+		duties.Go(func() { p.run(fleet, signals) })
+	}
 	failed := make(chan error, 3)
 	if away != nil {
 		duties.Go(func() {
