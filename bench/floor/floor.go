@@ -38,6 +38,7 @@ type room struct {
 type member struct {
 	ws     *gws.Conn
 	client uint32
+	user   string  // owned by its reader
 	rooms  []*room // owned by its reader
 }
 
@@ -85,6 +86,10 @@ func (h *Hub) OnMessage(ws *gws.Conn, msg *gws.Message) {
 	id, method := between(b, `"id":`, `,`), between(b, `"method":"`, `"`)
 	result := `{}`
 	switch string(method) {
+	case "hello":
+		m.user = string(between(b, `"token":"dev:`, `"`))
+	case "presence.set":
+		h.tell(m, between(b, `"presence":`, `,`))
 	case "room.join":
 		r := h.room(string(between(b, `"room":"`, `"`)))
 		r.mu.Lock()
@@ -119,7 +124,9 @@ func (h *Hub) send(from *member, name, data []byte) (result string) {
 	b = append(b, name...)
 	b = append(b, `","seq":`...)
 	b = append(b, seq...)
-	b = append(b, `,"kind":"message","from":{"user":"floor","client":`...)
+	b = append(b, `,"kind":"message","from":{"user":"`...)
+	b = append(b, from.user...)
+	b = append(b, `","client":`...)
 	b = strconv.AppendUint(b, uint64(from.client), 10)
 	b = append(b, `},"data":`...)
 	b = append(b, data...)
@@ -132,6 +139,21 @@ func (h *Hub) send(from *member, name, data []byte) (result string) {
 		}
 	}
 	return `{"seq":` + seq + `,"ts":` + now + `}`
+}
+
+// tell writes a user's presence to all it shares a room with.
+func (h *Hub) tell(of *member, value []byte) {
+	b := slices.Concat([]byte(`{"jsonrpc":"2.0","method":"presence","params":{"user":"`), []byte(of.user), []byte(`","presence":`), value,
+		strconv.AppendInt([]byte(`,"pv":`), time.Now().UnixMilli(), 10), []byte(`}}`))
+	for _, r := range of.rooms {
+		r.mu.Lock()
+		for _, m := range r.members {
+			if m != of {
+				_ = m.ws.WriteMessage(gws.OpcodeText, b) // OnClose tells of its end
+			}
+		}
+		r.mu.Unlock()
+	}
 }
 
 func (h *Hub) room(name string) *room {

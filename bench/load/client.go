@@ -17,14 +17,17 @@ import (
 const stampDigits = 16
 
 var (
-	eventHead  = []byte(`{"jsonrpc":"2.0","method":"room.event",`)
-	noticeHead = []byte(`{"jsonrpc":"2.0","method":"`)
-	answerHead = []byte(`{"jsonrpc":"2.0","id":`)
-	resultMark = []byte(`,"result":`)
-	errorMark  = []byte(`,"error":`)
-	seqMark    = []byte(`,"seq":`)
-	dataMark   = []byte(`,"data":"~`)
-	saidMark   = []byte(`"kind":"message"`)
+	eventHead = []byte(`{"jsonrpc":"2.0","method":"room.event",`)
+	// presenceHead is of another user's: one's own has self first.
+	presenceHead = []byte(`{"jsonrpc":"2.0","method":"presence","params":{"user":"`)
+	noticeHead   = []byte(`{"jsonrpc":"2.0","method":"`)
+	answerHead   = []byte(`{"jsonrpc":"2.0","id":`)
+	resultMark   = []byte(`,"result":`)
+	errorMark    = []byte(`,"error":`)
+	seqMark      = []byte(`,"seq":`)
+	dataMark     = []byte(`,"data":"~`)
+	saidMark     = []byte(`"kind":"message"`)
+	callMark     = []byte(`"kind":"call"`)
 )
 
 // client is one websocket of the load.
@@ -36,11 +39,14 @@ type client struct {
 	stall bool // reads nothing once it is in
 	tally *tally
 
+	place sync.Mutex // held while conn changes
 	// owned by who logs in, then by the reader
 	conn net.Conn
 	in   []byte // in[:have] was read and not taken
 	have int
 	seq  uint64 // of the newest event
+
+	session, secret, epoch []byte // as they came, owned likewise
 
 	write sync.Mutex
 	frame []byte // guarded by write: a send, to be written over
@@ -57,14 +63,24 @@ func (c *client) login(ctx context.Context) error {
 	if c.crowd.cfg.Presence {
 		presence = ""
 	}
-	if err := c.dial(ctx, c.nth); err != nil {
+	nth := c.nth
+	if c.crowd.comeBack != nil {
+		nth = 0 // all at one, until it is lost
+	}
+	if err := c.dial(ctx, nth); err != nil {
 		return err
 	}
-	if _, err := c.ask("hello", `{"token":`+strconv.Quote(token)+presence+`}`); err != nil {
+	answer, err := c.ask("hello", `{"token":`+strconv.Quote(token)+presence+`}`)
+	if err != nil {
 		return fmt.Errorf("hello: %w", err)
 	}
-	if _, err := c.ask("room.join", `{"room":`+strconv.Quote(c.crowd.room(c.room))+`}`); err != nil {
+	c.session, c.secret = word(answer, `"session":"`), word(answer, `"secret":"`)
+	if answer, err = c.ask("room.join", `{"room":`+strconv.Quote(c.crowd.room(c.room))+`}`); err != nil {
 		return fmt.Errorf("join: %w", err)
+	}
+	c.epoch = word(answer, `"epoch":"`)
+	if i := bytes.Index(answer, seqMark); i >= 0 {
+		c.seq = max(c.seq, number(answer[i+len(seqMark):]))
 	}
 	return nil
 }
@@ -79,9 +95,27 @@ func (c *client) dial(ctx context.Context, nth int) error {
 	if tcp, ok := conn.(*net.TCPConn); ok && c.stall {
 		_ = tcp.SetReadBuffer(readFirst) // the sooner it is full
 	}
-	c.conn, c.in, c.have = conn, make([]byte, max(readFirst, len(left))), len(left)
+	c.in, c.have = make([]byte, max(readFirst, len(left))), len(left)
 	copy(c.in, left)
+	c.place.Lock()
+	defer c.place.Unlock()
+	if c.conn != nil {
+		c.conn.Close()
+	}
+	c.conn = conn
+	if c.crowd.over.Load() {
+		conn.Close()
+	}
 	return nil
+}
+
+// hangUp ends the socket.
+func (c *client) hangUp() {
+	c.place.Lock()
+	defer c.place.Unlock()
+	if c.conn != nil {
+		c.conn.Close()
+	}
 }
 
 // request is one as a text frame.
@@ -211,7 +245,15 @@ func (c *client) heard(b []byte, now time.Duration) (answer bool, err error) {
 				return false, nil
 			}
 		}
-		if bytes.Contains(b, saidMark) {
+		if bytes.Contains(b, saidMark) || c.crowd.cfg.Work == "calls" && c.crowd.calling.Load() && bytes.Contains(b, callMark) {
+			t.counts.strange++
+		}
+		return false, nil
+	case bytes.HasPrefix(b, presenceHead) && c.crowd.changed != nil:
+		if due, ok := c.crowd.changeOf(b[len(presenceHead):]); ok {
+			t.counts.delivered++
+			record(t.latency, now-due)
+		} else {
 			t.counts.strange++
 		}
 		return false, nil
@@ -304,6 +346,13 @@ func stamp(b []byte) (at time.Duration, ok bool) {
 		}
 	}
 	return time.Duration(v), true
+}
+
+// word is a copy of what stands behind a mark, up to a quote.
+func word(b []byte, mark string) []byte {
+	_, b, _ = bytes.Cut(b, []byte(mark))
+	b, _, _ = bytes.Cut(b, []byte(`"`))
+	return slices.Clone(b)
 }
 
 // number is the one that b begins with.

@@ -24,7 +24,12 @@ const (
 var settleFor = 20 * time.Second
 
 // Works are the names of what can be asked for.
-var Works = []string{"fanout", "idle", "login"}
+var Works = []string{"fanout", "login", "idle", "presence", "calls", "resume"}
+
+var works = map[string]func(*crowd, context.Context) (*Result, error){
+	"fanout": (*crowd).fanout, "login": (*crowd).logins, "idle": (*crowd).idle,
+	"presence": (*crowd).presence, "calls": (*crowd).calls, "resume": (*crowd).resume,
+}
 
 // Config says what to do.
 type Config struct {
@@ -39,7 +44,7 @@ type Config struct {
 	Rooms    int     `json:"rooms"`
 	Members  int     `json:"members"`  // of each room
 	Stalled  int     `json:"stalled"`  // clients, spread over the rooms, that read nothing
-	Rate     float64 `json:"rate"`     // sends a second of all together; 0: as fast as answered
+	Rate     float64 `json:"rate"`     // sends, changes or beats a second of all together; 0: as fast as answered
 	InFlight int     `json:"inflight"` // sends that wait for their answers: a room's; paced: all rooms' together, times the rooms
 	Parallel int     `json:"parallel"` // logins at once
 	Payload  int     `json:"payload"`  // bytes of data
@@ -83,7 +88,15 @@ type crowd struct {
 	sent   atomic.Int64
 	follow atomic.Bool // an answered send is followed by the next
 	over   atomic.Bool // a socket that ends now is no failure
-	fail   context.CancelCauseFunc
+	// comeBack is what a client does that lost its socket; nil: that is a failure.
+	// Set before the first login.
+	comeBack func(*client) error
+	ended    atomic.Int64 // when the first address was ended, on the clock of stamps; 0: not yet
+	calling  atomic.Bool  // every call has begun: an event about one is an error
+	// changed is when each client's last change of its presence was due; nil:
+	// nobody counts what is told of it.
+	changed []atomic.Int64
+	fail    context.CancelCauseFunc
 
 	readers sync.WaitGroup
 }
@@ -103,16 +116,14 @@ func Run(ctx context.Context, cfg Config, on Onlooker) (*Result, error) {
 			crowd: c, nth: i, room: i % cfg.Rooms, user: cfg.Run + "-" + strconv.Itoa(i+1), tally: &c.board[i%tallies],
 		})
 	}
+	if cfg.Work == "presence" {
+		c.changed = make([]atomic.Int64, len(c.clients))
+	}
 	var r *Result
 	var err error
-	switch cfg.Work {
-	case "fanout":
-		r, err = c.fanout(ctx)
-	case "idle":
-		r, err = c.idle(ctx)
-	case "login":
-		r, err = c.logins(ctx)
-	default:
+	if work := works[cfg.Work]; work != nil {
+		r, err = work(c, ctx)
+	} else {
 		err = fmt.Errorf("no such work: %s", cfg.Work)
 	}
 	if ctx.Err() != nil {
@@ -176,13 +187,29 @@ func (c *crowd) enter(ctx context.Context, part string, clients []*client, atOnc
 	return context.Cause(ctx)
 }
 
+// arrive lets everybody log in, and waits until all of that is over.
+func (c *crowd) arrive(ctx context.Context) error {
+	if err := c.enter(ctx, "log in", c.clients, c.cfg.Parallel, nil); err != nil {
+		return err
+	}
+	_, err := c.quiet(ctx)
+	return err
+}
+
 // listen reads what a client is told, until the end.
 func (c *crowd) listen(cl *client) {
 	if cl.stall {
 		return
 	}
 	c.readers.Go(func() {
-		if err := cl.read(); !c.over.Load() {
+		err := cl.read()
+		for c.comeBack != nil && !c.over.Load() {
+			if err = c.comeBack(cl); err != nil {
+				break
+			}
+			err = cl.read()
+		}
+		if !c.over.Load() {
 			c.fail(fmt.Errorf("client %d: %w", cl.nth+1, err))
 		}
 	})
@@ -228,9 +255,7 @@ func (c *crowd) leave() {
 		c.readers.Wait()
 	}
 	for _, cl := range c.clients {
-		if cl.conn != nil {
-			cl.conn.Close()
-		}
+		cl.hangUp()
 	}
 	c.readers.Wait()
 }

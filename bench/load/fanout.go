@@ -27,14 +27,25 @@ func (c *crowd) fanout(ctx context.Context) (*Result, error) {
 			cl.prepare(c.cfg.Payload)
 		}
 	}
-	if err := c.enter(ctx, "log in", c.clients, c.cfg.Parallel, nil); err != nil {
+	if err := c.arrive(ctx); err != nil {
 		return nil, err
 	}
-	if _, err := c.quiet(ctx); err != nil {
-		return nil, err
-	}
+	return c.twice(ctx, talks[0].heard, func(part string, seconds float64) (Quantiles, error) {
+		if c.cfg.Rate == 0 {
+			return Quantiles{}, c.flatOut(ctx, part, talks, seconds)
+		}
+		return c.paced(ctx, part, c.cfg.Rate, seconds, int64(c.cfg.InFlight*len(talks)), func(k int, due time.Duration) error {
+			t := talks[k%len(talks)]
+			return t.members[k/len(talks)%len(t.members)].send(1, due)
+		})
+	})
+}
+
+// twice does something to warm up, and then between the marks. Each that is
+// accepted is told to so many.
+func (c *crowd) twice(ctx context.Context, each int64, do func(part string, seconds float64) (late Quantiles, err error)) (r *Result, err error) {
 	if c.cfg.Warm > 0 {
-		if _, err := c.speak(ctx, "warm up", talks, c.cfg.Warm); err != nil {
+		if _, err := c.once(ctx, "warm up", c.cfg.Warm, each, do); err != nil {
 			return nil, err
 		}
 	}
@@ -42,37 +53,28 @@ func (c *crowd) fanout(ctx context.Context) (*Result, error) {
 	if err := c.on.Mark(ctx, "begin"); err != nil {
 		return nil, err
 	}
-	r, err := c.speak(ctx, "measure", talks, c.cfg.Measure)
-	if err != nil {
+	if r, err = c.once(ctx, "measure", c.cfg.Measure, each, do); err != nil {
 		return nil, err
 	}
 	return r, c.on.Mark(ctx, "end")
 }
 
-// speak lets the rooms talk for so long, and waits until all has arrived.
-func (c *crowd) speak(ctx context.Context, part string, talks []talk, seconds float64) (*Result, error) {
+// once does something for so long, and waits until all has arrived.
+func (c *crowd) once(ctx context.Context, part string, seconds float64, each int64, do func(part string, seconds float64) (late Quantiles, err error)) (*Result, error) {
 	before, began := c.board.sum(), c.now()
 	c.sent.Store(0)
-	r := &Result{}
-	var err error
-	if c.cfg.Rate > 0 {
-		r.Late, err = c.paced(ctx, part, talks, seconds)
-	} else {
-		err = c.flatOut(ctx, part, talks, seconds)
-	}
+	late, err := do(part, seconds)
 	if err != nil {
 		return nil, err
 	}
-	each := talks[0].heard // checked to be the same for all
 	got, last, err := c.settle(ctx, before, each)
 	if err != nil {
 		return nil, err
 	}
-	r.Seconds = (last - began).Seconds()
-	r.Accepted, r.Expected, r.Delivered = got.answered, got.answered*each, got.delivered
-	r.Strange, r.Disorder = got.strange, got.disorder
-	r.Latency = c.board.latency()
-	return r, nil
+	return &Result{
+		Seconds: (last - began).Seconds(), Accepted: got.answered, Expected: got.answered * each, Delivered: got.delivered,
+		Strange: got.strange, Disorder: got.disorder, Latency: c.board.latency(), Late: late,
+	}, nil
 }
 
 // flatOut has each room send the next message as soon as one was answered.
@@ -101,17 +103,16 @@ func (c *crowd) wait(ctx context.Context, part string, seconds float64) error {
 	return nil
 }
 
-// paced sends each message when it is due, whatever became of those before. One
-// that is sent late still counts from when it was due: that corrects for
-// coordinated omission.
-func (c *crowd) paced(ctx context.Context, part string, talks []talk, seconds float64) (Quantiles, error) {
+// paced does each of so many acts a second when it is due, whatever became of
+// those before, unless too many wait for their answers. One that is late still
+// counts from when it was due: that corrects for coordinated omission.
+func (c *crowd) paced(ctx context.Context, part string, rate, seconds float64, most int64, act func(k int, due time.Duration) error) (Quantiles, error) {
 	late := newHistogram()
-	total := int(c.cfg.Rate * seconds)
+	total := int(rate * seconds)
 	began, told := c.now(), time.Duration(0)
-	most := int64(c.cfg.InFlight * len(talks))
 	answered := c.board.sum().answered
 	for k := range total {
-		due := began + time.Duration(float64(k)/c.cfg.Rate*float64(time.Second))
+		due := began + time.Duration(float64(k)/rate*float64(time.Second))
 		if wait := due - c.now(); wait > 0 {
 			if err := pause(ctx, wait); err != nil {
 				return Quantiles{}, err
@@ -124,11 +125,10 @@ func (c *crowd) paced(ctx context.Context, part string, talks []talk, seconds fl
 		}
 		now := c.now()
 		if now-due >= behind {
-			return Quantiles{}, fmt.Errorf("%g sends a second are more than is accepted: one is %s late", c.cfg.Rate, now-due)
+			return Quantiles{}, fmt.Errorf("%g a second are more than is accepted: one is %s late", rate, now-due)
 		}
 		record(late, now-due)
-		t := talks[k%len(talks)]
-		if err := t.members[k/len(talks)%len(t.members)].send(1, due); err != nil {
+		if err := act(k, due); err != nil {
 			return Quantiles{}, err
 		}
 		if now-told > step || k == total-1 {

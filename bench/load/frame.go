@@ -77,12 +77,13 @@ type dialer func(ctx context.Context, network, addr string) (net.Conn, error)
 
 // open dials an address and makes a websocket of it. What has come behind the
 // answer is left over.
-func open(ctx context.Context, dial dialer, addr string) (conn net.Conn, left []byte, err error) {
+func open(ctx context.Context, dial dialer, addr string) (_ net.Conn, left []byte, err error) {
 	u, err := url.Parse(addr)
 	if err != nil {
 		return nil, nil, fmt.Errorf("address: %w", err)
 	}
-	if conn, err = dial(ctx, "tcp", u.Host); err != nil {
+	conn, err := dial(ctx, "tcp", u.Host)
+	if err != nil {
 		return nil, nil, err
 	}
 	defer func() {

@@ -251,6 +251,131 @@ func TestIdle_NothingHappens(t *testing.T) {
 	}
 }
 
+func TestPresence_WhoSharesTheRoomIsTold(t *testing.T) {
+	cfg := against(t, Config{Work: "presence", Rooms: 2, Members: 3, InFlight: 4, Presence: true, Rate: 100, Warm: 0.1, Measure: 0.2})
+	r, _ := run(t, cfg)
+	if err := r.Check(); err != nil || r.Accepted != 20 || r.Delivered != 40 || r.Latency.Count != 40 || r.Latency.P50 <= 0 {
+		t.Errorf("%+v, %v; want 20 changes that two each were told of, each timed", r, err)
+	}
+	var once atomic.Bool
+	cfg.Dial = spoil(func(f []byte) [][]byte {
+		if bytes.Contains(f, []byte(`"method":"presence"`)) && once.CompareAndSwap(false, true) {
+			return [][]byte{bytes.Replace(f, []byte(`"user":"run-`), []byte(`"user":"nur-`), 1)}
+		}
+		return [][]byte{f}
+	})
+	cfg.Warm = 0
+	settle := settleFor
+	settleFor = 200 * time.Millisecond
+	t.Cleanup(func() { settleFor = settle })
+	if r, _ := run(t, cfg); r.Check() == nil || r.Strange != 1 || r.Delivered != 39 {
+		t.Errorf("%+v of a notice about somebody else, want it found", r)
+	}
+}
+
+func TestCalls_AnEventOfOneThatGoesOnIsFound(t *testing.T) {
+	cfg := against(t, Config{Work: "calls", Rooms: 2, Members: 2, Rate: 50, Measure: 0.2})
+	r, _ := run(t, cfg)
+	if err := r.Check(); err != nil || r.Accepted != 10 || r.Delivered != 0 {
+		t.Errorf("%+v, %v; want ten beats of which nobody is told", r, err)
+	}
+	var beats atomic.Int64
+	cfg.Dial = spoil(func(f []byte) [][]byte {
+		if bytes.Contains(f, []byte(`"result":{}`)) && beats.Add(1) == 3*4+2 { // hello, join and first beat of four, then two
+			return [][]byte{f, serverFrame(`{"jsonrpc":"2.0","method":"room.event","params":{"room":"run/1","seq":9,"kind":"call","from":{"user":"","client":0},"in_call":false,"ts":1}}`)}
+		}
+		return [][]byte{f}
+	})
+	if r, _ := run(t, cfg); r.Check() == nil || r.Strange != 1 {
+		t.Errorf("%+v of a call that has ended, want it found", r)
+	}
+}
+
+// ender cuts, at the mark, what was dialled at the first address.
+type ender struct {
+	marks
+	first string
+	held  []net.Conn // guarded by mu
+}
+
+func (e *ender) Mark(ctx context.Context, name string) error {
+	if name == "kill" {
+		e.mu.Lock()
+		for _, c := range e.held {
+			c.Close()
+		}
+		e.mu.Unlock()
+	}
+	return e.marks.Mark(ctx, name)
+}
+
+func TestResume_AllComeBackElsewhere(t *testing.T) {
+	for _, recovered := range []string{"true", "false"} {
+		cfg := against(t, Config{Work: "resume", Rooms: 2, Members: 4})
+		cfg.URLs = append(cfg.URLs, against(t, Config{}).URLs...)
+		e := &ender{first: strings.TrimSuffix(strings.TrimPrefix(cfg.URLs[0], "ws://"), "/v1/ws")}
+		refused := map[string]bool{}
+		cfg.Dial = func(ctx context.Context, network, addr string) (net.Conn, error) {
+			e.mu.Lock()
+			defer e.mu.Unlock()
+			if addr != e.first && !refused[addr] { // the first that comes has to come again
+				refused[addr] = true
+				return nil, errors.New("not yet")
+			}
+			c, err := spoil(func(f []byte) [][]byte {
+				if addr != e.first && bytes.Contains(f, []byte(`"result":{}`)) {
+					return [][]byte{serverFrame(`{"jsonrpc":"2.0","id":1,"result":{"resumed":true,"rooms":[{"room":"r","recovered":` + recovered + `}]}}`)}
+				}
+				return [][]byte{f}
+			})(ctx, network, addr)
+			if addr == e.first {
+				e.held = append(e.held, c)
+			}
+			return c, err
+		}
+		r, err := Run(t.Context(), cfg, e)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r.Delivered != 8 || r.Expected != 8 || r.Latency.Count != 8 || r.Latency.Max < 100 || (r.Check() == nil) != (recovered == "true") {
+			t.Errorf("%+v, %v with recovered %s; want eight back, one of them at its second try", r, r.Check(), recovered)
+		}
+		if want := []string{"kill", "end"}; !slices.Equal(e.names, want) {
+			t.Errorf("marks %v, want %v", e.names, want)
+		}
+	}
+}
+
+// cutter cuts one socket when the work warms up.
+type cutter struct {
+	marks
+	held chan net.Conn
+}
+
+func (c *cutter) Progress(part string, _, _ int) {
+	if part == "warm up" {
+		select {
+		case conn := <-c.held:
+			conn.Close()
+		default: // done
+		}
+	}
+}
+
+func TestResume_ASocketLostBeforeIsAFailure(t *testing.T) {
+	cfg := against(t, Config{Work: "resume", Rooms: 1, Members: 2, Warm: 5})
+	cfg.URLs = append(cfg.URLs, cfg.URLs...)
+	c := &cutter{held: make(chan net.Conn, 2)}
+	cfg.Dial = func(ctx context.Context, network, addr string) (net.Conn, error) {
+		conn, err := (&net.Dialer{}).DialContext(ctx, network, addr)
+		c.held <- conn
+		return conn, err
+	}
+	if _, err := Run(t.Context(), cfg, c); err == nil || !strings.Contains(err.Error(), "lost before its node was ended") {
+		t.Errorf("%v, want it said", err)
+	}
+}
+
 func TestRun_SaysWhatWentWrong(t *testing.T) {
 	refuse := func(what, with string) dialer {
 		return spoil(func(f []byte) [][]byte {

@@ -63,10 +63,7 @@ func (c *crowd) idle(ctx context.Context) (*Result, error) {
 	if err := c.on.Mark(ctx, "empty"); err != nil {
 		return nil, err
 	}
-	if err := c.enter(ctx, "log in", c.clients, c.cfg.Parallel, nil); err != nil {
-		return nil, err
-	}
-	if _, err := c.quiet(ctx); err != nil {
+	if err := c.arrive(ctx); err != nil {
 		return nil, err
 	}
 	if err := c.wait(ctx, "warm up", c.cfg.Warm); err != nil {

@@ -45,7 +45,14 @@ var benchShapes = map[string]shape{
 	"fanout": {Rooms: 10, Members: 100},
 	"idle":   {Rooms: 1000, Members: 10, Presence: true},
 	"login":  {Rooms: 200, Members: 10, Presence: true},
+
+	"presence": {Rooms: 100, Members: 10, Presence: true, Rate: 200, InFlight: 8},
+	"calls":    {Rooms: 1000, Members: 2},
+	"resume":   {Rooms: 500, Members: 10, Presence: true},
 }
+
+// benchBeat is how often who is in a call says so.
+const benchBeat = 4 * time.Second
 
 func benchCommand(env []string) *cobra.Command {
 	o := benchOptions{}
@@ -56,7 +63,10 @@ func benchCommand(env []string) *cobra.Command {
 			"floor: a bare hub without Redis that writes each message to each member by itself. Works:\n\n" +
 			"  fanout   clients talk in rooms, as fast as they are answered, or at a pace (--rate)\n" +
 			"  login    clients log in and join\n" +
-			"  idle     sessions that do nothing: their memory, and the CPU of all\n\n" +
+			"  idle     sessions that do nothing: their memory, and the CPU of all\n" +
+			"  presence users go away and come back, and room-mates are told\n" +
+			"  calls    rooms are in a call, and members say so every 4s\n" +
+			"  resume   the first node is killed, and all of its sessions resume at the others at once\n\n" +
 			"Exits 0 when the clients counted what had to be delivered, else 1. Progress goes to stderr, the result to\n" +
 			"stdout. docs/bench/path.md says what each figure means.",
 		Example: "  godwit bench\n  godwit bench fanout --rooms 200 --members 2 --duration 10s\n" +
@@ -73,6 +83,9 @@ func benchCommand(env []string) *cobra.Command {
 			o.works, o.set = args, c.Flags().Changed
 			if len(args) == 0 {
 				o.works = load.Works
+				if len(o.urls) > 0 {
+					o.works = slices.DeleteFunc(slices.Clone(load.Works), func(w string) bool { return w == "resume" })
+				}
 			}
 			if err := o.fill(env); err != nil {
 				return usage{err}
@@ -85,9 +98,9 @@ func benchCommand(env []string) *cobra.Command {
 	}
 	f := c.Flags()
 	f.IntVar(&o.nodes, "nodes", 2, "how many nodes")
-	f.IntVar(&o.rooms, "rooms", 0, "how many rooms (default: fanout 10, idle 1000, login 200)")
-	f.IntVar(&o.members, "members", 0, "members of each room (default: fanout 100, others 10)")
-	f.Float64Var(&o.rate, "rate", 0, "fanout: messages a second, of all rooms together (default: as fast as acknowledged)")
+	f.IntVar(&o.rooms, "rooms", 0, "how many rooms (default: fanout 10, login 200, idle and calls 1000, presence 100, resume 500)")
+	f.IntVar(&o.members, "members", 0, "members of each room (default: fanout 100, calls 2, others 10)")
+	f.Float64Var(&o.rate, "rate", 0, "fanout, presence: messages or changes a second, of all rooms together (default: fanout as fast as acknowledged, presence 200)")
 	f.IntVar(&o.inFlight, "inflight", 8, "fanout: messages of a room that may wait for their answers")
 	f.IntVar(&o.stalled, "stalled", 0, "fanout: clients that read nothing")
 	f.IntVar(&o.payload, "payload", 128, "fanout: bytes of data of a message")
@@ -112,10 +125,14 @@ func (o *benchOptions) shape(work string) shape {
 		s.Nodes = 0
 	}
 	s.Rooms, s.Members = cmp.Or(o.rooms, s.Rooms), cmp.Or(o.members, s.Members)
-	if work == "fanout" {
+	switch work {
+	case "fanout":
 		s.Rate, s.InFlight, s.Stalled, s.Payload = o.rate, o.inFlight, o.stalled, o.payload
-	}
-	if work == "login" {
+	case "presence":
+		s.Rate = cmp.Or(o.rate, s.Rate)
+	case "calls":
+		s.Rate = float64(s.Rooms*s.Members) / benchBeat.Seconds()
+	case "login", "resume":
 		s.Seconds = 0 // as long as it takes
 	}
 	return s
@@ -137,6 +154,8 @@ func (o *benchOptions) fill(env []string) error {
 		n := s.Rooms * s.Members
 		bad(s.Rooms > soakMostClients || s.Members > soakMostClients || n > soakMostClients,
 			"rooms", "with --members, at most %d clients together, %s has %d", soakMostClients, work, n)
+		bad(work == "resume" && (s.Nodes < 2 && len(o.urls) == 0), "nodes", "at least 2, or nobody is left to resume at")
+		bad(work == "resume" && len(o.urls) > 0, "url", "another work than resume: a node is killed")
 		bad(s.Stalled < 0 || s.Stalled > 0 && s.Stalled%max(s.Rooms, 1) != 0 || s.Stalled/max(s.Rooms, 1) > s.Members-2,
 			"stalled", "as many in every room, and two of each left to talk")
 	}
@@ -227,7 +246,7 @@ func (b *bench) work(ctx context.Context, work string, logs io.Writer) (*workRes
 	if err := fleet.result.Check(); err != nil {
 		w.Wrong = append(w.Wrong, "fleet: "+err.Error())
 	}
-	if b.o.noFloor || len(b.o.urls) > 0 {
+	if b.o.noFloor || len(b.o.urls) > 0 || work == "resume" { // a floor keeps no session
 		return w, nil
 	}
 	floor, err := b.on(ctx, w.Shape, work, "floor", logs)

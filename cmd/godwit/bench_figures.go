@@ -1,10 +1,6 @@
 package main
 
-import (
-	"time"
-
-	"godwit/bench/load"
-)
+import "time"
 
 // figures are what a side was measured to be, by the names of metrics. One that
 // is not known is not there.
@@ -22,6 +18,15 @@ var metrics = []metric{
 	{"redis_us_per_publish", "Redis CPU a publish", "us", false},
 	{"publishes_per_s", "accepted publishes a second", "", true},
 	{"deliveries_per_s", "deliveries a second", "", true},
+	{"server_us_per_notice", "server CPU a notice", "us", true},
+	{"redis_us_per_change", "Redis CPU a change", "us", false},
+	{"notices_per_s", "notices a second", "", true},
+	{"server_us_per_beat", "server CPU a beat", "us", true},
+	{"redis_us_per_beat", "Redis CPU a beat", "us", false},
+	{"beats_per_s", "beats a second", "", true},
+	{"all_resumed_s", "all are back after", "s", false},
+	{"server_us_per_resume", "server CPU a resume", "us", false},
+	{"redis_us_per_resume", "Redis CPU a resume", "us", false},
 	{"server_us_per_login", "server CPU a login and join", "us", true},
 	{"logins_per_s", "logins and joins a second", "", true},
 	{"redis_us_per_login", "Redis CPU a login and join", "us", false},
@@ -42,32 +47,39 @@ var metrics = []metric{
 // figure makes figures of what was measured.
 func (m *measured) figure(work string) figures {
 	f, r := figures{}, m.result
-	end, begin := m.marks["end"], m.marks["begin"]
+	begin, end := m.marks["begin"], m.marks["end"]
+	if work == "resume" {
+		begin = m.marks["kill"]
+	}
 	spent := end.since(begin)
-	micros := func(d time.Duration, of int64) float64 { return per(float64(d)/float64(time.Microsecond), float64(of)) }
+	// cpu is what the servers spent for each of so many, and Redis.
+	cpu := func(server string, servers int64, redis string, of int64) {
+		if m.known {
+			f[server] = per(micros(spent.server), float64(servers))
+		}
+		if m.redis {
+			f[redis] = per(micros(spent.redis), float64(of))
+		}
+	}
+	second := func(n int64) float64 { return per(float64(n), r.Seconds) }
 	switch work {
 	case "fanout":
-		f["publishes_per_s"] = per(float64(r.Accepted), r.Seconds)
-		f["deliveries_per_s"] = per(float64(r.Delivered), r.Seconds)
-		f.latency(r.Latency)
-		if r.Late.Count > 0 {
-			f["late_p99_ms"] = r.Late.P99
-		}
-		if m.known {
-			f["server_us_per_delivery"] = micros(spent.server, r.Delivered)
-			if m.redis {
-				f["redis_us_per_publish"] = micros(spent.redis, r.Accepted)
-			}
-		}
+		f["publishes_per_s"], f["deliveries_per_s"] = second(r.Accepted), second(r.Delivered)
+		cpu("server_us_per_delivery", r.Delivered, "redis_us_per_publish", r.Accepted)
+	case "presence":
+		f["notices_per_s"] = second(r.Delivered)
+		cpu("server_us_per_notice", r.Delivered, "redis_us_per_change", r.Accepted)
+	case "calls":
+		f["beats_per_s"] = second(r.Accepted)
+		cpu("server_us_per_beat", r.Accepted, "redis_us_per_beat", r.Accepted)
+	case "resume":
+		f["all_resumed_s"] = r.Seconds
+		cpu("server_us_per_resume", r.Accepted, "redis_us_per_resume", r.Accepted)
 	case "login":
-		f["logins_per_s"] = per(float64(r.Accepted), r.Seconds)
-		f.latency(r.Latency)
-		if m.known {
-			f["server_us_per_login"] = micros(spent.server, r.Accepted)
-			if m.redis {
-				f["redis_us_per_login"] = micros(spent.redis, r.Accepted)
-				m.alone(f)
-			}
+		f["logins_per_s"] = second(r.Accepted)
+		cpu("server_us_per_login", r.Accepted, "redis_us_per_login", r.Accepted)
+		if m.redis {
+			m.alone(f)
 		}
 	case "idle":
 		if m.known {
@@ -75,8 +87,13 @@ func (m *measured) figure(work string) figures {
 			f["server_idle_percent"] = 100 * per(spent.server.Seconds(), r.Seconds)
 		}
 	}
-	if m.known {
-		took := end.at.Sub(begin.at).Seconds()
+	if r.Latency.Count > 0 {
+		f["latency_p50_ms"], f["latency_p99_ms"], f["latency_p999_ms"], f["latency_max_ms"] = r.Latency.P50, r.Latency.P99, r.Latency.P999, r.Latency.Max
+	}
+	if r.Late.Count > 0 {
+		f["late_p99_ms"] = r.Late.P99
+	}
+	if took := end.at.Sub(begin.at).Seconds(); m.known {
 		f["server_cores"] = per(spent.server.Seconds(), took)
 		f["load_cores"] = per(spent.load.Seconds(), took)
 		if m.redis {
@@ -85,6 +102,8 @@ func (m *measured) figure(work string) figures {
 	}
 	return f
 }
+
+func micros(d time.Duration) float64 { return float64(d) / float64(time.Microsecond) }
 
 // alone is what one login after the other had Redis do, without what nodes do
 // by themselves meanwhile.
@@ -97,10 +116,6 @@ func (m *measured) alone(f figures) {
 	}
 	f["redis_reads_per_login"] = each(rest.reads, busy.reads)
 	f["redis_scripts_per_login"] = each(rest.scripts, busy.scripts)
-}
-
-func (f figures) latency(q load.Quantiles) {
-	f["latency_p50_ms"], f["latency_p99_ms"], f["latency_p999_ms"], f["latency_max_ms"] = q.P50, q.P99, q.P999, q.Max
 }
 
 // ratio is each figure as a share of another's, where both are known.

@@ -156,8 +156,8 @@ func (w *workResult) table(out io.Writer) error {
 	if err := tw.Flush(); err != nil {
 		return err
 	}
-	if w.Count.Expected > 0 {
-		fmt.Fprintf(out, "%d messages accepted in %.1fs; %d deliveries follow, the clients counted %d\n",
+	if w.Count.Expected > 0 && w.Work != "resume" {
+		fmt.Fprintf(out, "%d accepted in %.1fs; %d deliveries follow, the clients counted %d\n",
 			w.Count.Accepted, w.Count.Seconds, w.Count.Expected, w.Count.Delivered)
 	}
 	for _, why := range w.Wrong {
@@ -202,6 +202,12 @@ func (s shape) describe(work string) string {
 		if s.Stalled > 0 {
 			add("%d readers stalled", s.Stalled)
 		}
+	}
+	if work == "presence" {
+		add("%g changes a second", s.Rate)
+	}
+	if work == "calls" {
+		add("each in a call, a beat of each member every %s", benchBeat)
 	}
 	if s.Presence {
 		add("presence on")

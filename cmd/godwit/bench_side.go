@@ -186,6 +186,9 @@ func (s *side) measure(ctx context.Context, cfg load.Config, show func(part stri
 			m.result = w.Result
 			return m, nil
 		case w.Mark != "":
+			if w.Mark == "kill" {
+				s.killFirst()
+			}
 			if m.marks[w.Mark], err = s.cost(ctx, p); err != nil {
 				return nil, err
 			}
@@ -201,10 +204,19 @@ func (s *side) measure(ctx context.Context, cfg load.Config, show func(part stri
 	}
 }
 
+// killFirst ends the server at the first address, as a crash does.
+func (s *side) killFirst() {
+	first := s.servers[0]
+	s.servers = s.servers[1:]
+	_ = first.cmd.Process.Kill() // it may have ended
+	<-first.done
+	s.forget(first)
+}
+
 // profiled begins and ends the profiles of the servers, and waits until they are
 // whole.
 func (s *side) profiled(ctx context.Context, mark string) error {
-	if s.profile == "" || mark != "begin" && mark != "end" {
+	if s.profile == "" || mark != "begin" && mark != "kill" && mark != "end" {
 		return nil
 	}
 	for _, p := range s.servers {

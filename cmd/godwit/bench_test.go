@@ -51,17 +51,23 @@ func (p *program) benched() (r benchResult, raw string) {
 
 func TestBench_EachWorkIsCountedOnBothSides(t *testing.T) {
 	t.Parallel()
-	p, logs := launchBench(t, nil, "--json")
+	works := []string{"fanout", "login", "idle", "resume"}
+	p, logs := launchBench(t, nil, append(works, "--json")...)
 	if code := p.exit(); code != 0 {
 		t.Fatalf("exit %d, want 0", code)
 	}
 	r, _ := p.benched()
-	if len(r.Works) != len(load.Works) || r.Revision == "" || r.Machine.Cores == 0 {
+	if len(r.Works) != len(works) || r.Revision == "" || r.Machine.Cores == 0 {
 		t.Fatalf("%+v, want every work, and where it was done", r)
 	}
 	for i, w := range r.Works {
-		if w.Work != load.Works[i] || len(w.Wrong) != 0 || w.Shape.Nodes != 2 || w.Shape.Rooms != 2 || w.Shape.Members != 4 {
-			t.Errorf("%+v, want %s, of the shape that was asked for", w, load.Works[i])
+		if w.Work != works[i] || len(w.Wrong) != 0 || w.Shape.Nodes != 2 || w.Shape.Rooms != 2 || w.Shape.Members != 4 {
+			t.Errorf("%+v, want %s, of the shape that was asked for", w, works[i])
+		}
+		sides := map[string]figures{"fleet": w.Fleet, "floor": w.Floor}
+		if w.Work == "resume" {
+			delete(sides, "floor")
+			w.Under.Clients = 8
 		}
 		if w.Count.Clients != 8 || w.Under.Clients != 8 || w.Count.Expected != w.Count.Delivered || w.Under.Expected != w.Under.Delivered {
 			t.Errorf("%s: %+v, %+v; want eight clients that counted what they had to", w.Work, w.Count, w.Under)
@@ -80,17 +86,21 @@ func TestBench_EachWorkIsCountedOnBothSides(t *testing.T) {
 			if w.Count.Accepted != 4 || w.Fleet["redis_scripts_per_login"] < 1 || w.Fleet["redis_reads_per_login"] < 1 {
 				t.Errorf("%+v, %v; want four logins at once, and what four alone asked of Redis", w.Count, w.Fleet)
 			}
+		case "resume":
+			if w.Count.Expected != 8 || w.Fleet["all_resumed_s"] <= 0 || w.Fleet["latency_max_ms"] <= 0 || w.Floor != nil {
+				t.Errorf("%+v, want eight sessions to be back at the other node", w)
+			}
 		case "idle":
 			there = []string{"server_rss_bytes_per_session", "server_idle_percent"}
 		}
-		for side, f := range map[string]figures{"fleet": w.Fleet, "floor": w.Floor} {
+		for side, f := range sides {
 			for _, name := range append(positive, there...) {
 				if v, ok := f[name]; !ok || v <= 0 && !slices.Contains(there, name) {
 					t.Errorf("%s, %s: %s is %v, %v", w.Work, side, name, v, ok)
 				}
 			}
 		}
-		for _, name := range positive {
+		for _, name := range positive { // empty where there is no floor
 			if got, want := w.Ratio[name], w.Fleet[name]/w.Floor[name]; got != want {
 				t.Errorf("%s: the ratio of %s is %v, want %v", w.Work, name, got, want)
 			}
@@ -111,6 +121,29 @@ func TestBench_EachWorkIsCountedOnBothSides(t *testing.T) {
 	for _, mark := range []string{"n1", "n2", "redis", "bench-floor", "load"} {
 		if !strings.Contains(string(said), mark) {
 			t.Errorf("nothing of %s in the logs", mark)
+		}
+	}
+}
+
+func TestBench_DevicesAreCountedOnBothSides(t *testing.T) {
+	t.Parallel()
+	// Slow enough that each change is told before the user's next one.
+	p, _ := launchBench(t, nil, "presence", "calls", "--json", "--rate", "20", "--duration", "1s", "--warm", "0s")
+	if code := p.exit(); code != 0 {
+		t.Fatalf("exit %d, want 0", code)
+	}
+	r, _ := p.benched()
+	for i, want := range []tallied{{Accepted: 20, Expected: 60, Delivered: 60}, {Accepted: 2}} {
+		w := r.Works[i]
+		for side, got := range map[string]tallied{"fleet": w.Count, "floor": w.Under} {
+			if got.Accepted != want.Accepted || got.Expected != want.Expected || got.Delivered != want.Delivered || len(w.Wrong) != 0 {
+				t.Errorf("%s on the %s: %+v, %v; want %+v", w.Work, side, got, w.Wrong, want)
+			}
+		}
+	}
+	for i, name := range []string{"server_us_per_notice", "server_us_per_beat"} {
+		if _, ok := r.Works[i].Fleet[name]; !ok {
+			t.Errorf("no %s in %v", name, r.Works[i].Fleet)
 		}
 	}
 }
@@ -137,7 +170,7 @@ func TestBench_AnEarlierRunIsLaidBeside(t *testing.T) {
 	p.await(`^fanout: 2 rooms of 4, 128 bytes, 200 publishes a second, 2 readers stalled, 2 nodes$`)
 	p.await(`^ +fleet +to earlier$`)
 	p.await(`^accepted publishes a second +\d+ +[01]\.\d\d$`)
-	p.await(`^40 messages accepted in 0\.\ds; 80 deliveries follow, the clients counted 80$`)
+	p.await(`^40 accepted in 0\.\ds; 80 deliveries follow, the clients counted 80$`)
 }
 
 func TestBench_AFleetElsewhereAndAPlantedMiscount(t *testing.T) {
@@ -269,6 +302,8 @@ func TestBench_SaysWhyItCannotRun(t *testing.T) {
 		{"no such work", nil, []string{"sleep"}, 2, []string{`no such work: "sleep"; there are fanout`}},
 		{"no such flag", nil, []string{"--fast"}, 2, []string{"--fast"}},
 		{"no address", nil, []string{"--url", "http://x", "--nodes", "3"}, 2, []string{"--url: expected ws://host:port/v1/ws", "--nodes: expected nothing beside --url"}},
+		{"nowhere to resume", nil, []string{"resume", "--nodes", "1"}, 2, []string{"--nodes: expected at least 2"}},
+		{"a node of others is not killed", nil, []string{"resume", "--url", "ws://127.0.0.1:1/v1/ws"}, 2, []string{"--url: expected another work than resume"}},
 		{"no place for logs", nil, []string{"--logs", filepath.Join(none, "x")}, 2, []string{"--logs: "}},
 		{"no redis-server", []string{"PATH=" + t.TempDir()}, nil, 2, []string{"redis-server is not installed; type: sudo apt-get install redis-server"}},
 		{"wrong settings", []string{"GODWIT_GRACE=soon"}, nil, 1, []string{"bench: fanout on the fleet: n1 ended before it was ready", "GODWIT_GRACE: expected a duration"}},
@@ -323,6 +358,7 @@ func TestFigures_AreOfWhatWasSpentBetweenTheMarks(t *testing.T) {
 			"rest":  {at: at, reads: 10, scripts: 1},
 			"alone": {at: at.Add(2 * time.Second), reads: 30, scripts: 5},                                                              // 10 reads, 2 scripts a second by themselves
 			"begin": {at: at.Add(3 * time.Second), server: time.Second, redis: time.Second, load: time.Second, reads: 80, scripts: 37}, // 50 and 32 in one
+			"kill":  {at: at.Add(5 * time.Second), server: 2 * time.Second, redis: 1500 * time.Millisecond, load: 1500 * time.Millisecond},
 			"end":   {at: at.Add(7 * time.Second), server: 3 * time.Second, redis: 2 * time.Second, load: 2 * time.Second, rss: 3 << 20},
 		}}
 	}
@@ -342,7 +378,7 @@ func TestFigures_AreOfWhatWasSpentBetweenTheMarks(t *testing.T) {
 		},
 		{
 			"login",
-			load.Result{Seconds: 2, Accepted: 500, Alone: 10, Latency: load.Quantiles{P50: 1, P99: 2, P999: 3, Max: 4}},
+			load.Result{Seconds: 2, Accepted: 500, Alone: 10, Latency: load.Quantiles{Count: 1, P50: 1, P99: 2, P999: 3, Max: 4}},
 			figures{
 				"logins_per_s": 250, "server_us_per_login": 4000, "redis_us_per_login": 2000, "redis_reads_per_login": 4, "redis_scripts_per_login": 3,
 				"latency_p50_ms": 1, "latency_p99_ms": 2, "latency_p999_ms": 3, "latency_max_ms": 4,
@@ -368,7 +404,7 @@ func TestFigures_AreOfWhatWasSpentBetweenTheMarks(t *testing.T) {
 		}
 	}
 	m := &measured{result: &load.Result{Seconds: 4, Accepted: 1000, Delivered: 2000}}
-	if got := m.figure("fanout"); len(got) != 6 {
+	if got := m.figure("fanout"); len(got) != 2 || got["deliveries_per_s"] != 500 {
 		t.Errorf("%v of processes that are not ours, want what the clients counted alone", got)
 	}
 }
