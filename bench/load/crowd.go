@@ -75,6 +75,7 @@ type Result struct {
 	Latency   Quantiles `json:"latency"`        // of deliveries from the send, or of logins
 	Late      Quantiles `json:"late"`           // of sends after they were due, paced
 	Alone     int       `json:"alone,omitzero"` // logins that were made one by one
+	Tries     int64     `json:"tries,omitzero"` // to resume, of all together
 }
 
 // crowd is all clients of a load.
@@ -91,6 +92,7 @@ type crowd struct {
 	// comeBack is what a client does that lost its socket; nil: that is a failure.
 	// Set before the first login.
 	comeBack func(*client) error
+	tries    atomic.Int64 // to resume
 	ended    atomic.Int64 // when the first address was ended, on the clock of stamps; 0: not yet
 	calling  atomic.Bool  // every call has begun: an event about one is an error
 	// changed is when each client's last change of its presence was due; nil:

@@ -5,12 +5,18 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"strconv"
 	"time"
 )
 
-// resumeAgain is how long a client waits that was not let in.
-const resumeAgain = 100 * time.Millisecond
+// A client that was not let in waits before it tries again, a random part of what
+// doubles each time between these.
+const (
+	resumeAgain = 200 * time.Millisecond
+	resumeMost  = 5 * time.Second
+	resumeLast  = time.Minute // it gives up, and the run with it
+)
 
 // resume has everybody log in at the first address, which the measurer then
 // ends, and everybody come back at the others at once.
@@ -53,7 +59,7 @@ func (c *crowd) resume(ctx context.Context) (*Result, error) {
 	got := all.since(before)
 	return &Result{
 		Seconds: took.Seconds(), Accepted: got.delivered, Expected: int64(len(c.clients)), Delivered: got.delivered,
-		Strange: got.strange, Disorder: got.disorder, Latency: c.board.latency(),
+		Strange: got.strange, Disorder: got.disorder, Latency: c.board.latency(), Tries: c.tries.Load(),
 	}, c.on.Mark(ctx, "end")
 }
 
@@ -67,6 +73,7 @@ func (c *crowd) back(ctx context.Context, cl *client) error {
 	params := fmt.Sprintf(`{"session":"%s","secret":"%s","positions":{%s:{"epoch":"%s","seq":%d}}}`,
 		cl.session, cl.secret, strconv.Quote(c.room(cl.room)), cl.epoch, cl.seq)
 	for try := 0; ; try++ {
+		c.tries.Add(1)
 		answer, err := c.again(ctx, cl, try, params)
 		if err == nil {
 			cl.tally.mu.Lock()
@@ -78,10 +85,10 @@ func (c *crowd) back(ctx context.Context, cl *client) error {
 			record(cl.tally.latency, c.now()-lost)
 			return nil
 		}
-		if c.now()-lost > patience {
-			return fmt.Errorf("resume: %w", err)
+		if c.now()-lost > resumeLast {
+			return fmt.Errorf("resume, %d times: %w", try+1, err)
 		}
-		if err := pause(ctx, resumeAgain); err != nil {
+		if err := pause(ctx, rand.N(min(resumeAgain<<min(try, 10), resumeMost))); err != nil {
 			return err
 		}
 	}

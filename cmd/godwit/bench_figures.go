@@ -25,6 +25,7 @@ var metrics = []metric{
 	{"redis_us_per_beat", "Redis CPU a beat", "us", false},
 	{"beats_per_s", "beats a second", "", true},
 	{"all_resumed_s", "all are back after", "s", false},
+	{"tries_per_resume", "tries a resume", "", false},
 	{"server_us_per_resume", "server CPU a resume", "us", false},
 	{"redis_us_per_resume", "Redis CPU a resume", "us", false},
 	{"server_us_per_login", "server CPU a login and join", "us", true},
@@ -73,7 +74,7 @@ func (m *measured) figure(work string) figures {
 		f["beats_per_s"] = second(r.Accepted)
 		cpu("server_us_per_beat", r.Accepted, "redis_us_per_beat", r.Accepted)
 	case "resume":
-		f["all_resumed_s"] = r.Seconds
+		f["all_resumed_s"], f["tries_per_resume"] = r.Seconds, per(float64(r.Tries), float64(r.Accepted))
 		cpu("server_us_per_resume", r.Accepted, "redis_us_per_resume", r.Accepted)
 	case "login":
 		f["logins_per_s"] = second(r.Accepted)
