@@ -49,7 +49,7 @@ bench-path: need-redis build ## Measure the path of a message against a floor (d
 	bin/godwit bench fanout --rooms 1 --members 1000
 	bin/godwit bench fanout --rooms 200 --members 2
 	bin/godwit bench login
-	bin/godwit bench presence calls resume
+	bin/godwit bench presence calls resume drain
 	bin/godwit bench idle --duration 60s
 
 WORK ?= fanout

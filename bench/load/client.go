@@ -20,6 +20,7 @@ var (
 	eventHead = []byte(`{"jsonrpc":"2.0","method":"room.event",`)
 	// presenceHead is of another user's: one's own has self first.
 	presenceHead = []byte(`{"jsonrpc":"2.0","method":"presence","params":{"user":"`)
+	offerHead    = []byte(`{"jsonrpc":"2.0","method":"redirect","params":`)
 	noticeHead   = []byte(`{"jsonrpc":"2.0","method":"`)
 	answerHead   = []byte(`{"jsonrpc":"2.0","id":`)
 	resultMark   = []byte(`,"result":`)
@@ -47,6 +48,7 @@ type client struct {
 	seq  uint64 // of the newest event
 
 	session, secret, epoch []byte // as they came, owned likewise
+	offer                  []byte // of another node, not followed yet; owned likewise
 
 	write sync.Mutex
 	frame []byte // guarded by write: a send, to be written over
@@ -70,7 +72,11 @@ func (c *client) login(ctx context.Context) error {
 	if err := c.dial(ctx, nth); err != nil {
 		return err
 	}
-	answer, err := c.ask("hello", `{"token":`+strconv.Quote(token)+presence+`}`)
+	caps := ""
+	if c.crowd.follows {
+		caps = `,"caps":["redirect"]`
+	}
+	answer, err := c.ask("hello", `{"token":`+strconv.Quote(token)+presence+caps+`}`)
 	if err != nil {
 		return fmt.Errorf("hello: %w", err)
 	}
@@ -95,18 +101,23 @@ func (c *client) dial(ctx context.Context, nth int) error {
 	if tcp, ok := conn.(*net.TCPConn); ok && c.stall {
 		_ = tcp.SetReadBuffer(readFirst) // the sooner it is full
 	}
+	if c.conn != nil {
+		c.conn.Close()
+	}
+	c.use(conn, left)
+	return nil
+}
+
+// use makes a socket the client's, of which so much was read.
+func (c *client) use(conn net.Conn, left []byte) {
 	c.in, c.have = make([]byte, max(readFirst, len(left))), len(left)
 	copy(c.in, left)
 	c.place.Lock()
 	defer c.place.Unlock()
-	if c.conn != nil {
-		c.conn.Close()
-	}
 	c.conn = conn
 	if c.crowd.over.Load() {
 		conn.Close()
 	}
-	return nil
 }
 
 // hangUp ends the socket.
@@ -158,11 +169,15 @@ func (c *client) fill() error {
 }
 
 // read reads until the socket ends.
-func (c *client) read() error {
+func (c *client) read(ctx context.Context) error {
 	for {
 		next, err := c.take(nil)
 		if err != nil {
 			return err
+		}
+		if offer := c.offer; offer != nil {
+			c.offer = nil
+			c.move(ctx, offer)
 		}
 		if next > 0 {
 			if err := c.send(next, c.crowd.now()); err != nil {
@@ -256,6 +271,9 @@ func (c *client) heard(b []byte, now time.Duration) (answer bool, err error) {
 		} else {
 			t.counts.strange++
 		}
+		return false, nil
+	case bytes.HasPrefix(b, offerHead):
+		c.offer = slices.Clone(b)
 		return false, nil
 	case bytes.HasPrefix(b, noticeHead):
 		return false, nil

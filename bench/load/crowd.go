@@ -24,11 +24,12 @@ const (
 var settleFor = 20 * time.Second
 
 // Works are the names of what can be asked for.
-var Works = []string{"fanout", "login", "idle", "presence", "calls", "resume"}
+var Works = []string{"fanout", "login", "idle", "presence", "calls", "resume", "drain"}
 
 var works = map[string]func(*crowd, context.Context) (*Result, error){
 	"fanout": (*crowd).fanout, "login": (*crowd).logins, "idle": (*crowd).idle,
 	"presence": (*crowd).presence, "calls": (*crowd).calls, "resume": (*crowd).resume,
+	"drain": (*crowd).drain,
 }
 
 // Config says what to do.
@@ -67,15 +68,16 @@ type Onlooker interface {
 type Result struct {
 	Clients   int       `json:"clients"`
 	Seconds   float64   `json:"seconds"`
-	Accepted  int64     `json:"accepted"`       // sends
-	Expected  int64     `json:"expected"`       // deliveries that follow from them
-	Delivered int64     `json:"delivered"`      // counted by the clients
-	Strange   int64     `json:"strange"`        // messages of nobody here
-	Disorder  int64     `json:"disorder"`       // events not in order, doubled ones too
-	Latency   Quantiles `json:"latency"`        // of deliveries from the send, or of logins
-	Late      Quantiles `json:"late"`           // of sends after they were due, paced
-	Alone     int       `json:"alone,omitzero"` // logins that were made one by one
-	Tries     int64     `json:"tries,omitzero"` // to resume, of all together
+	Accepted  int64     `json:"accepted"`        // sends
+	Expected  int64     `json:"expected"`        // deliveries that follow from them
+	Delivered int64     `json:"delivered"`       // counted by the clients
+	Strange   int64     `json:"strange"`         // messages of nobody here
+	Disorder  int64     `json:"disorder"`        // events not in order, doubled ones too
+	Latency   Quantiles `json:"latency"`         // of deliveries from the send, or of logins
+	Late      Quantiles `json:"late"`            // of sends after they were due, paced
+	Alone     int       `json:"alone,omitzero"`  // logins that were made one by one
+	Tries     int64     `json:"tries,omitzero"`  // to resume, of all together
+	Handed    int64     `json:"handed,omitzero"` // sessions that followed an offer
 }
 
 // crowd is all clients of a load.
@@ -92,7 +94,9 @@ type crowd struct {
 	// comeBack is what a client does that lost its socket; nil: that is a failure.
 	// Set before the first login.
 	comeBack func(*client) error
+	follows  bool         // clients follow offers; set before the first login
 	tries    atomic.Int64 // to resume
+	handed   atomic.Int64 // sessions that followed an offer
 	ended    atomic.Int64 // when the first address was ended, on the clock of stamps; 0: not yet
 	calling  atomic.Bool  // every call has begun: an event about one is an error
 	// changed is when each client's last change of its presence was due; nil:
@@ -178,7 +182,7 @@ func (c *crowd) enter(ctx context.Context, part string, clients []*client, atOnc
 				if took != nil {
 					took(c.now() - began)
 				}
-				c.listen(clients[i])
+				c.listen(ctx, clients[i])
 				if n := in.Add(1); n%64 == 0 || int(n) == len(clients) {
 					c.on.Progress(part, int(n), len(clients))
 				}
@@ -199,17 +203,17 @@ func (c *crowd) arrive(ctx context.Context) error {
 }
 
 // listen reads what a client is told, until the end.
-func (c *crowd) listen(cl *client) {
+func (c *crowd) listen(ctx context.Context, cl *client) {
 	if cl.stall {
 		return
 	}
 	c.readers.Go(func() {
-		err := cl.read()
+		err := cl.read(ctx)
 		for c.comeBack != nil && !c.over.Load() {
 			if err = c.comeBack(cl); err != nil {
 				break
 			}
-			err = cl.read()
+			err = cl.read(ctx)
 		}
 		if !c.over.Load() {
 			c.fail(fmt.Errorf("client %d: %w", cl.nth+1, err))

@@ -125,20 +125,65 @@ type spoiler struct {
 	past bool // the upgrade
 	in   []byte
 	out  []byte
+	// inject gets frames that nobody has sent. They come at once.
+	inject chan []byte
+	reads  chan read
+	once   sync.Once
+	closed chan struct{}
+}
+
+func (s *spoiler) Close() error {
+	s.once.Do(func() { close(s.closed) })
+	return s.Conn.Close()
+}
+
+// read is what one read of the connection was.
+type read struct {
+	b   []byte
+	err error
 }
 
 func spoil(each func(frame []byte) [][]byte) dialer {
 	return func(ctx context.Context, network, addr string) (net.Conn, error) {
 		c, err := (&net.Dialer{}).DialContext(ctx, network, addr)
-		return &spoiler{Conn: c, each: each}, err
+		if err != nil {
+			return nil, err
+		}
+		s := &spoiler{Conn: c, each: each, inject: make(chan []byte, 1), reads: make(chan read), closed: make(chan struct{})}
+		go s.pump() // ends with the connection
+		return s, nil
+	}
+}
+
+func (s *spoiler) pump() {
+	defer close(s.reads)
+	for {
+		buf := make([]byte, 4096)
+		n, err := s.Conn.Read(buf)
+		select {
+		case s.reads <- read{buf[:n], err}:
+		case <-s.closed:
+			return
+		}
+		if err != nil {
+			return
+		}
 	}
 }
 
 func (s *spoiler) Read(b []byte) (int, error) {
 	for len(s.out) == 0 {
-		buf := make([]byte, 4096)
-		n, err := s.Conn.Read(buf)
-		s.in = append(s.in, buf[:n]...)
+		var err error
+		select {
+		case frame := <-s.inject:
+			s.out = append(s.out, frame...)
+			continue
+		case r, more := <-s.reads:
+			if err = r.err; !more {
+				return 0, net.ErrClosed
+			}
+			s.in = append(s.in, r.b...)
+		}
 		if i := bytes.Index(s.in, []byte("\r\n\r\n")); !s.past && i >= 0 {
 			s.past = true
 			s.out, s.in = append(s.out, s.in[:i+4]...), s.in[i+4:]

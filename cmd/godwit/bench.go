@@ -49,6 +49,7 @@ var benchShapes = map[string]shape{
 	"presence": {Rooms: 100, Members: 10, Presence: true, Rate: 200, InFlight: 8},
 	"calls":    {Rooms: 1000, Members: 2},
 	"resume":   {Rooms: 500, Members: 10, Presence: true},
+	"drain":    {Rooms: 100, Members: 10, Presence: true},
 }
 
 // benchBeat is how often who is in a call says so.
@@ -66,7 +67,8 @@ func benchCommand(env []string) *cobra.Command {
 			"  idle     sessions that do nothing: their memory, and the CPU of all\n" +
 			"  presence users go away and come back, and room-mates are told\n" +
 			"  calls    rooms are in a call, and members say so every 4s\n" +
-			"  resume   the first node is killed, and all of its sessions resume at the others at once\n\n" +
+			"  resume   the first node is killed, and all of its sessions resume at the others at once\n" +
+			"  drain    the first node is told to go, in --duration, and its sessions move to the others\n\n" +
 			"Exits 0 when the clients counted what had to be delivered, else 1. Progress goes to stderr, the result to\n" +
 			"stdout. docs/bench/path.md says what each figure means.",
 		Example: "  godwit bench\n  godwit bench fanout --rooms 200 --members 2 --duration 10s\n" +
@@ -84,7 +86,7 @@ func benchCommand(env []string) *cobra.Command {
 			if len(args) == 0 {
 				o.works = load.Works
 				if len(o.urls) > 0 {
-					o.works = slices.DeleteFunc(slices.Clone(load.Works), func(w string) bool { return w == "resume" })
+					o.works = slices.DeleteFunc(slices.Clone(load.Works), loses)
 				}
 			}
 			if err := o.fill(env); err != nil {
@@ -98,7 +100,7 @@ func benchCommand(env []string) *cobra.Command {
 	}
 	f := c.Flags()
 	f.IntVar(&o.nodes, "nodes", 2, "how many nodes")
-	f.IntVar(&o.rooms, "rooms", 0, "how many rooms (default: fanout 10, login 200, idle and calls 1000, presence 100, resume 500)")
+	f.IntVar(&o.rooms, "rooms", 0, "how many rooms (default: fanout 10, login 200, idle and calls 1000, presence and drain 100, resume 500)")
 	f.IntVar(&o.members, "members", 0, "members of each room (default: fanout 100, calls 2, others 10)")
 	f.Float64Var(&o.rate, "rate", 0, "fanout, presence: messages or changes a second, of all rooms together (default: fanout as fast as acknowledged, presence 200)")
 	f.IntVar(&o.inFlight, "inflight", 8, "fanout: messages of a room that may wait for their answers")
@@ -138,6 +140,9 @@ func (o *benchOptions) shape(work string) shape {
 	return s
 }
 
+// loses says whether a work is about a node that ends.
+func loses(work string) bool { return work == "resume" || work == "drain" }
+
 // fill checks the flags. Every wrong one is named.
 func (o *benchOptions) fill(env []string) error {
 	var wrong []error
@@ -154,8 +159,8 @@ func (o *benchOptions) fill(env []string) error {
 		n := s.Rooms * s.Members
 		bad(s.Rooms > soakMostClients || s.Members > soakMostClients || n > soakMostClients,
 			"rooms", "with --members, at most %d clients together, %s has %d", soakMostClients, work, n)
-		bad(work == "resume" && (s.Nodes < 2 && len(o.urls) == 0), "nodes", "at least 2, or nobody is left to resume at")
-		bad(work == "resume" && len(o.urls) > 0, "url", "another work than resume: a node is killed")
+		bad(loses(work) && s.Nodes < 2 && len(o.urls) == 0, "nodes", "at least 2, or nobody is left to go on at")
+		bad(loses(work) && len(o.urls) > 0, "url", "another work than %s: a node is ended", work)
 		bad(s.Stalled < 0 || s.Stalled > 0 && s.Stalled%max(s.Rooms, 1) != 0 || s.Stalled/max(s.Rooms, 1) > s.Members-2,
 			"stalled", "as many in every room, and two of each left to talk")
 	}
@@ -246,7 +251,7 @@ func (b *bench) work(ctx context.Context, work string, logs io.Writer) (*workRes
 	if err := fleet.result.Check(); err != nil {
 		w.Wrong = append(w.Wrong, "fleet: "+err.Error())
 	}
-	if b.o.noFloor || len(b.o.urls) > 0 || work == "resume" { // a floor keeps no session
+	if b.o.noFloor || len(b.o.urls) > 0 || loses(work) { // a floor keeps no session
 		return w, nil
 	}
 	floor, err := b.on(ctx, w.Shape, work, "floor", logs)
@@ -272,7 +277,7 @@ func (b *bench) on(ctx context.Context, sh shape, work, name string, logs io.Wri
 	case len(b.o.urls) > 0:
 		s = elsewhere(b.o.urls, b.o.secret, b.env, logs)
 	default:
-		s, err = ownFleet(ctx, b.o, b.env, run, logs)
+		s, err = ownFleet(ctx, b.o, b.o.duration, b.env, run, logs)
 	}
 	defer func() {
 		if down := s.down(); err == nil && down != nil {

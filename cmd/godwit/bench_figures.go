@@ -28,6 +28,10 @@ var metrics = []metric{
 	{"tries_per_resume", "tries a resume", "", false},
 	{"server_us_per_resume", "server CPU a resume", "us", false},
 	{"redis_us_per_resume", "Redis CPU a resume", "us", false},
+	{"all_moved_s", "all are elsewhere after", "s", false},
+	{"handed_percent", "moved before the break", "%", false},
+	{"server_us_per_move", "server CPU a move, of who takes it", "us", false},
+	{"redis_us_per_move", "Redis CPU a move", "us", false},
 	{"server_us_per_login", "server CPU a login and join", "us", true},
 	{"logins_per_s", "logins and joins a second", "", true},
 	{"redis_us_per_login", "Redis CPU a login and join", "us", false},
@@ -49,8 +53,11 @@ var metrics = []metric{
 func (m *measured) figure(work string) figures {
 	f, r := figures{}, m.result
 	begin, end := m.marks["begin"], m.marks["end"]
-	if work == "resume" {
+	switch work {
+	case "resume":
 		begin = m.marks["kill"]
+	case "drain":
+		begin = m.marks["term"]
 	}
 	spent := end.since(begin)
 	// cpu is what the servers spent for each of so many, and Redis.
@@ -76,6 +83,9 @@ func (m *measured) figure(work string) figures {
 	case "resume":
 		f["all_resumed_s"], f["tries_per_resume"] = r.Seconds, per(float64(r.Tries), float64(r.Accepted))
 		cpu("server_us_per_resume", r.Accepted, "redis_us_per_resume", r.Accepted)
+	case "drain":
+		f["all_moved_s"], f["handed_percent"] = r.Seconds, 100*per(float64(r.Handed), float64(r.Clients))
+		cpu("server_us_per_move", r.Accepted, "redis_us_per_move", r.Accepted)
 	case "login":
 		f["logins_per_s"] = second(r.Accepted)
 		cpu("server_us_per_login", r.Accepted, "redis_us_per_login", r.Accepted)

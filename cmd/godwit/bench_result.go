@@ -156,7 +156,7 @@ func (w *workResult) table(out io.Writer) error {
 	if err := tw.Flush(); err != nil {
 		return err
 	}
-	if w.Count.Expected > 0 && w.Work != "resume" {
+	if w.Count.Expected > 0 && !loses(w.Work) {
 		fmt.Fprintf(out, "%d accepted in %.1fs; %d deliveries follow, the clients counted %d\n",
 			w.Count.Accepted, w.Count.Seconds, w.Count.Expected, w.Count.Delivered)
 	}

@@ -33,7 +33,7 @@ type side struct {
 }
 
 // ownFleet starts a redis-server and nodes.
-func ownFleet(ctx context.Context, o *benchOptions, env []string, run string, logs io.Writer) (*side, error) {
+func ownFleet(ctx context.Context, o *benchOptions, budget time.Duration, env []string, run string, logs io.Writer) (*side, error) {
 	// The clients of a bench say more than a person may, and stay where they are.
 	env = append(slices.Clone(env), "GODWIT_RATE=1000000", "GODWIT_RATE_BURST=1000000", "GODWIT_REBALANCE=false")
 	if o.profile != "" {
@@ -48,7 +48,7 @@ func ownFleet(ctx context.Context, o *benchOptions, env []string, run string, lo
 		f.kill()
 		return f.down()
 	}
-	if err := f.up(ctx, soakOptions{nodes: o.nodes, budget: 10 * time.Second}, run, s.secret); err != nil {
+	if err := f.up(ctx, soakOptions{nodes: o.nodes, budget: budget}, run, s.secret); err != nil {
 		return s, err
 	}
 	for _, n := range f.nodes {
@@ -186,8 +186,11 @@ func (s *side) measure(ctx context.Context, cfg load.Config, show func(part stri
 			m.result = w.Result
 			return m, nil
 		case w.Mark != "":
-			if w.Mark == "kill" {
-				s.killFirst()
+			switch w.Mark {
+			case "kill":
+				s.endFirst(syscall.SIGKILL)
+			case "term":
+				s.endFirst(syscall.SIGTERM)
 			}
 			if m.marks[w.Mark], err = s.cost(ctx, p); err != nil {
 				return nil, err
@@ -204,19 +207,20 @@ func (s *side) measure(ctx context.Context, cfg load.Config, show func(part stri
 	}
 }
 
-// killFirst ends the server at the first address, as a crash does.
-func (s *side) killFirst() {
+// endFirst ends the server at the first address, as a crash or as a deploy does.
+func (s *side) endFirst(by syscall.Signal) {
 	first := s.servers[0]
 	s.servers = s.servers[1:]
-	_ = first.cmd.Process.Kill() // it may have ended
-	<-first.done
-	s.forget(first)
+	_ = first.cmd.Process.Signal(by) // it may have ended
+	if by == syscall.SIGKILL {
+		<-first.done
+	}
 }
 
 // profiled begins and ends the profiles of the servers, and waits until they are
 // whole.
 func (s *side) profiled(ctx context.Context, mark string) error {
-	if s.profile == "" || mark != "begin" && mark != "kill" && mark != "end" {
+	if s.profile == "" || !slices.Contains([]string{"begin", "kill", "term", "end"}, mark) {
 		return nil
 	}
 	for _, p := range s.servers {

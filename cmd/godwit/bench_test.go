@@ -148,6 +148,19 @@ func TestBench_DevicesAreCountedOnBothSides(t *testing.T) {
 	}
 }
 
+func TestBench_ADrainMovesSessionsBeforeTheBreak(t *testing.T) {
+	t.Parallel()
+	p, _ := launchBench(t, nil, "drain", "--json", "--duration", "3s")
+	if code := p.exit(); code != 0 {
+		t.Fatalf("exit %d, want 0", code)
+	}
+	r, _ := p.benched()
+	w := r.Works[0]
+	if w.Count.Expected != 8 || w.Count.Delivered != 8 || w.Fleet["handed_percent"] != 100 || w.Fleet["all_moved_s"] <= 0 || w.Floor != nil {
+		t.Errorf("%+v, want eight sessions to be handed over", w)
+	}
+}
+
 func TestBench_AnEarlierRunIsLaidBeside(t *testing.T) {
 	t.Parallel()
 	args := []string{"fanout", "--rate", "200", "--no-floor"}
@@ -358,6 +371,7 @@ func TestFigures_AreOfWhatWasSpentBetweenTheMarks(t *testing.T) {
 			"rest":  {at: at, reads: 10, scripts: 1},
 			"alone": {at: at.Add(2 * time.Second), reads: 30, scripts: 5},                                                              // 10 reads, 2 scripts a second by themselves
 			"begin": {at: at.Add(3 * time.Second), server: time.Second, redis: time.Second, load: time.Second, reads: 80, scripts: 37}, // 50 and 32 in one
+			"term":  {at: at.Add(5 * time.Second), server: time.Second, redis: time.Second, load: time.Second},
 			"kill":  {at: at.Add(5 * time.Second), server: 2 * time.Second, redis: 1500 * time.Millisecond, load: 1500 * time.Millisecond},
 			"end":   {at: at.Add(7 * time.Second), server: 3 * time.Second, redis: 2 * time.Second, load: 2 * time.Second, rss: 3 << 20},
 		}}
