@@ -218,15 +218,20 @@ func (b *bench) run(ctx context.Context, out io.Writer) error {
 	}
 	defer b.show.end()
 	r := &benchResult{Revision: revision(), Machine: thisMachine()}
+	var failed error
 	for _, work := range b.o.works {
 		w, err := b.work(ctx, work, logs)
 		if ctx.Err() != nil {
-			return errors.New("bench: interrupted")
+			err = errors.New("bench: interrupted")
 		}
 		if err != nil {
-			return err
+			failed = err
+			break // what was measured before is told
 		}
 		r.Works = append(r.Works, *w)
+	}
+	if len(r.Works) == 0 {
+		return failed
 	}
 	b.show.end()
 	if b.o.earlier != nil {
@@ -236,6 +241,9 @@ func (b *bench) run(ctx context.Context, out io.Writer) error {
 	}
 	if err := r.print(out, b.o.json); err != nil {
 		return fmt.Errorf("print the result: %w", err)
+	}
+	if failed != nil {
+		return failed
 	}
 	return r.verdict()
 }

@@ -287,6 +287,18 @@ func TestBench_CtrlCEndsAll(t *testing.T) {
 	}
 }
 
+func TestBench_WhatWasMeasuredBeforeAFailureIsTold(t *testing.T) {
+	t.Parallel()
+	p, _ := launchBench(t, nil, "fanout", "login", "--no-floor")
+	p.await(`^bench: login, fleet: rest$`)
+	p.signal(syscall.SIGINT)
+	if code := p.exit(); code != 1 {
+		t.Errorf("exit %d, want 1", code)
+	}
+	p.await(`^accepted publishes a second +\d`)
+	p.await(`^godwit: bench: interrupted$`)
+}
+
 func TestBench_SaysWhyItCannotRun(t *testing.T) {
 	none := filepath.Join(t.TempDir(), "none")
 	garbage := filepath.Join(t.TempDir(), "garbage")
