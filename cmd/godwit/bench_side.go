@@ -75,16 +75,16 @@ func ownFloor(ctx context.Context, env []string, logs io.Writer) (*side, error) 
 	if err != nil {
 		return s, err
 	}
-	late := time.NewTimer(soakReady)
+	late := time.NewTimer(devReady)
 	defer late.Stop()
 	select {
-	case addr := <-p.addr:
-		s.servers, s.urls = []*proc{p}, []string{"ws://" + addr + "/v1/ws"}
+	case at := <-p.addrs:
+		s.servers, s.urls = []*proc{p}, []string{"ws://" + at[0] + "/v1/ws"}
 		return s, nil
 	case <-p.done:
 		return s, errors.New("the floor ended before it listened")
 	case <-late.C:
-		return s, fmt.Errorf("the floor did not listen within %s", soakReady)
+		return s, fmt.Errorf("the floor did not listen within %s", devReady)
 	case <-ctx.Done():
 		return s, context.Cause(ctx)
 	}
@@ -228,7 +228,7 @@ func (s *side) profiled(ctx context.Context, mark string) error {
 			return fmt.Errorf("profile %s: %w", p.mark, err)
 		}
 	}
-	again := time.NewTicker(soakLook)
+	again := time.NewTicker(devLook)
 	defer again.Stop()
 	for _, p := range s.servers {
 		path := cpuProfile(s.profile, p.cmd.Process.Pid, 1)

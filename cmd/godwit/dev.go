@@ -346,8 +346,9 @@ func (f *fleet) forget(gone *proc) {
 	f.procs = slices.DeleteFunc(f.procs, func(p *proc) bool { return p == gone })
 }
 
-// listening finds the addresses in the line of a node's log, text or JSON.
-var listening = regexp.MustCompile(`msg"?[=:]"?listening\b.*?\baddr"?[=:]"?([^ ",]+).*?\badmin"?[=:]"?([^ ",]+)`)
+// listening finds the addresses in the line of a node's log, text or JSON; a
+// bare hub has no listener for operators.
+var listening = regexp.MustCompile(`msg"?[=:]"?listening\b.*?\baddr"?[=:]"?([^ ",]+)(?:.*?\badmin"?[=:]"?([^ ",]+))?`)
 
 // pass passes a process's lines on, and looks for the one that says where a
 // node listens.
