@@ -95,7 +95,7 @@ func New(cfg Config, st *store.Store, verifier *auth.Verifier, log *slog.Logger)
 	n.sweep = &watch.Sweep{Store: st, Ref: ref, Lease: n.lease, Log: log}
 	n.door = &session.Door{
 		Config: cfg.Config, Store: st, Relay: n.relay, Hub: n.hub, Board: n.board, Verifier: verifier,
-		Leaving: leaving{n.leaving, n.custody}, Moves: n.mover, Calls: n.calls,
+		Leaving: leaving{n.leaving, n.custody}, Moves: n.mover, Calls: n.calls, Turns: session.NewTurns(),
 		Fenced: func() bool { return n.lease.Fenced(time.Now()) },
 		Log:    log,
 	}

@@ -125,6 +125,11 @@ type Entry struct {
 // Enter opens a new session. The reply's result is a *wire.Session, its error
 // one that another try may not meet.
 func (d *Door) Enter(ctx context.Context, sock Socket, e Entry) (*Session, Reply) {
+	done, ok := d.Turns.take(ctx)
+	if !ok {
+		return nil, Reply{Err: wire.ErrUnavailable()}
+	}
+	defer done()
 	if d.Fenced() {
 		return nil, Reply{Err: wire.ErrUnavailable()}
 	}
@@ -217,6 +222,11 @@ func (d *Door) resume(ctx context.Context, sock Socket, params jsontext.Value) (
 	if p.Session == "" || p.Secret == "" {
 		return nil, Reply{Err: wire.ErrParams("session and secret are required")}
 	}
+	done, ok := d.Turns.take(ctx)
+	if !ok {
+		return nil, Reply{Err: wire.ErrUnavailable()}
+	}
+	defer done()
 	if d.Fenced() {
 		return nil, Reply{Err: wire.ErrUnavailable()}
 	}

@@ -69,6 +69,7 @@ type Door struct {
 	Leaving  Leaving
 	Moves    Moves
 	Calls    Calls
+	Turns    *Turns
 	// Fenced says that the node's lease is over, so that nothing may be written.
 	Fenced func() bool
 	Log    *slog.Logger
