@@ -74,7 +74,7 @@ func (k userKeys) devices() string  { return k.prefix + "devices" }  // hash: cl
 func (k userKeys) presence() string { return k.prefix + "presence" } // hash: value, pv, said; a day after the last device
 func (k userKeys) rooms() string    { return k.prefix + "rooms" }    // set of "CLIENT ROOM"; the leave or the session's end takes it out
 func (k userKeys) watchers() string { return k.prefix + "watchers" } // set of users who have this one in their contacts
-func (k userKeys) sessions() string { return k.prefix + "sessions" } // set of sid, of those with a device
+func (k userKeys) sessions() string { return k.prefix + "sessions" } // set of sid; the session's end takes it out
 func (k userKeys) contacts() string { return k.prefix + "contacts" } // set of users; replaced by an operator
 func (k userKeys) channel() string  { return k.prefix + "in" }       // pub/sub: what concerns this user, wherever it is
 

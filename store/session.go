@@ -94,8 +94,9 @@ func sessionOf(sid string, f map[string]string) (Session, error) {
 }
 
 // Create writes a session's record, and before it the entry in its owner's
-// session set by which a sweep finds it. After a wipe it writes it again, with
-// its rooms; a record with a higher gen is left alone. May be repeated.
+// session set by which a sweep finds it; one without a device is listed with its
+// user, too. After a wipe it writes it again, with its rooms; a record with a
+// higher gen is left alone. May be repeated.
 //
 // Errors: ErrMoved, ErrUnavailable.
 func (s *Store) Create(ctx context.Context, r Session, rooms []string) error {
@@ -111,10 +112,17 @@ func (s *Store) Create(ctx context.Context, r Session, rooms []string) error {
 		args = append(args, room)
 	}
 	a, err := s.run(ctx, createScript, []string{sessionKey(r.ID), sessionRoomsKey(r.ID)}, append(args, fields...)...)
-	if err != nil {
+	if err == nil {
+		err = verdict(a)
+	}
+	if err != nil || r.HasDevice() { // which its device does
 		return err
 	}
-	return verdict(a)
+	// After the record: of a name without one, nobody would take it out. To one
+	// that is ending already, the script's refusal is no news.
+	u := keysOfUser(r.User)
+	_, err = s.run(ctx, noteScript, []string{u.sessions(), u.gone(r.Client)}, r.ID)
+	return err
 }
 
 // own lists a session under its owner.
