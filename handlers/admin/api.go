@@ -42,6 +42,7 @@ type Fleet interface {
 	drains
 	rooms
 	sessions
+	users
 	contacts
 }
 

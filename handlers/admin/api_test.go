@@ -34,6 +34,7 @@ type script struct {
 	asked []string
 
 	contacts []string
+	user     fleet.User
 }
 
 func (s *script) ask(what string, args ...any) { s.asked = append(s.asked, fmt.Sprint(what, args)) }
@@ -66,6 +67,16 @@ func (s *script) Undrain(_ context.Context, node string) (fleet.Drain, error) {
 func (s *script) Redirect(_ context.Context, session, node string) (string, error) {
 	s.ask("redirect", session, node)
 	return "offer-1", s.err
+}
+
+func (s *script) User(_ context.Context, name string) (fleet.User, error) {
+	s.ask("user", name)
+	return s.user, s.err
+}
+
+func (s *script) SignOut(_ context.Context, name string) error {
+	s.ask("sign out", name)
+	return s.err
 }
 
 func (s *script) Contacts(_ context.Context, user string) ([]string, error) {
@@ -188,6 +199,8 @@ var paths = []struct{ method, path, body string }{
 	{"GET", "/admin/v1/sessions/s1", ""},
 	{"DELETE", "/admin/v1/sessions/s1", ""},
 	{"POST", "/admin/v1/sessions/s1/redirect", ""},
+	{"GET", "/admin/v1/users/u1", ""},
+	{"DELETE", "/admin/v1/users/u1/sessions", ""},
 	{"GET", "/admin/v1/users/u1/contacts", ""},
 	{"PUT", "/admin/v1/users/u1/contacts", `{"contacts":[]}`},
 	{"GET", "/admin/v1/nothing", ""},
@@ -302,6 +315,10 @@ func TestAPI_BadInputIsAProblemAndAsksTheFleetNothing(t *testing.T) {
 		{"another method", "PUT", drain, `{}`, 405, ""},
 		{"no such path", "GET", "/admin/v1/nodes/n1/nothing", "", 404, ""},
 		{"an empty name", "GET", "/admin/v1/nodes//drain", "", 422, "node"},
+		{"an empty user", "DELETE", "/admin/v1/users//sessions", "", 422, "user"},
+		{"all users", "GET", "/admin/v1/users", "", 404, ""},
+		{"a user is not ended", "DELETE", "/admin/v1/users/u1", "", 405, ""},
+		{"sessions are told with the user", "GET", "/admin/v1/users/u1/sessions", "", 405, ""},
 	} {
 		s := &script{}
 		problemOf(t, c.name, request(s.served("right"), c.method, c.path, c.body), c.status, c.says)
