@@ -110,6 +110,9 @@ func (a *operator) call(ctx context.Context, method, path string, body, answer a
 	if resp.StatusCode >= http.StatusBadRequest {
 		return refused(resp.StatusCode, b)
 	}
+	if answer == nil {
+		return nil
+	}
 	if err := json.Unmarshal(b, answer); err != nil {
 		return fmt.Errorf("read the answer of %s: %w", a.url, err)
 	}
