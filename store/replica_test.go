@@ -35,7 +35,7 @@ func TestWait_TooFewReplicasRefuseMessagesAndNothingElse(t *testing.T) {
 	master := server.Client()
 	for _, do := range []error{
 		master.ConfigSet(ctx, "repl-diskless-sync-delay", "0").Err(),
-		replica.Client().SlaveOf(ctx, host, port).Err(),
+		replica.Client().Do(ctx, "REPLICAOF", host, port).Err(),
 		master.Wait(ctx, 1, time.Minute).Err(),
 	} {
 		if do != nil {

@@ -103,6 +103,30 @@ func sessionCommand(env []string) *cobra.Command {
 		})
 }
 
+func userCommand(env []string) *cobra.Command {
+	return inspect(env, "user NAME", "Show a user: its presence, devices, sessions and rooms", cobra.ExactArgs(1),
+		func(ctx context.Context, i *inspector, args []string, out io.Writer) error {
+			return printOne(ctx, i, out, "/users/"+url.PathEscape(args[0]), func(u api.User, tw io.Writer) {
+				fields(tw, "user", u.User, "presence", u.Presence, "handle", u.Handle)
+				for _, room := range u.Rooms {
+					fields(tw, "in room", room)
+				}
+				fmt.Fprintln(tw, "\nCLIENT\tDEVICE\tPRESENCE\tSET BY\tSINCE\tSESSION")
+				for _, d := range u.Devices {
+					by := "the user"
+					if d.Auto {
+						by = "a timer"
+					}
+					fmt.Fprintf(tw, "%d\t%s\t%d\t%s\t%s\t%s\n", d.Client, d.Device, d.Presence, by, d.Since.Format(time.RFC3339), d.Session)
+				}
+				fmt.Fprintln(tw, "\nCLIENT\tDEVICE\tNODE\tSTATE\tROOMS\tSESSION")
+				for _, s := range u.Sessions {
+					fmt.Fprintf(tw, "%d\t%s\t%s\t%s\t%d\t%s\n", s.Client, s.Device, s.Node, s.State, len(s.Rooms), s.Session)
+				}
+			})
+		})
+}
+
 // fields prints names and values, a line each.
 func fields(w io.Writer, pairs ...any) {
 	for i := 0; i+1 < len(pairs); i += 2 {

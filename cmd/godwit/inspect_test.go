@@ -2,6 +2,7 @@ package main
 
 import (
 	"net/http"
+	"net/url"
 	"strings"
 	"testing"
 
@@ -15,7 +16,8 @@ func TestInspect_AFleetIsShownAsItIs(t *testing.T) {
 	env := []string{opsToken, "USER=eve"}
 	room := "team/50% \U0001F426"
 	var sid string
-	for i, who := range []string{"dev:ann", "dev:bob"} {
+	const name = "bob/50% \U0001F426"
+	for i, who := range []string{"dev:ann", "dev:" + name} {
 		p, err := login(t, c.urls[i], who)
 		if err != nil {
 			t.Fatal(err)
@@ -50,7 +52,10 @@ func TestInspect_AFleetIsShownAsItIs(t *testing.T) {
 		t.Errorf("with a prefix:\n%s", out)
 	}
 	has(show("room", room), "ann", "bob", "n1", "n2", "live", sid)
-	has(show("session", sid), "user     bob", "n2 (", "in room  other", "in room  "+room)
+	has(show("session", sid), "user     "+name, "n2 (", "in room  other", "in room  "+room)
+
+	has(show("user", name), "user      "+name, "presence  3", "in room   other", "in room   "+room, "a timer", "n2", "live", sid)
+	has(show("user", "nobody"), "user      nobody", "presence  0")
 
 	var rooms []api.RoomState
 	if err := json.Unmarshal([]byte(show("rooms", "--json")), &rooms); err != nil || len(rooms) != 2 || rooms[1].Room != room || rooms[1].MemberCount != 2 {
@@ -61,8 +66,13 @@ func TestInspect_AFleetIsShownAsItIs(t *testing.T) {
 		t.Errorf("as JSON: %+v, %v", one, err)
 	}
 	var session api.Session
-	if err := json.Unmarshal([]byte(show("session", sid, "--json")), &session); err != nil || session.User != "bob" || len(session.Rooms) != 2 {
+	if err := json.Unmarshal([]byte(show("session", sid, "--json")), &session); err != nil || session.User != name || len(session.Rooms) != 2 {
 		t.Errorf("as JSON: %+v, %v", session, err)
+	}
+	var u api.User
+	if err := json.Unmarshal([]byte(show("user", name, "--json")), &u); err != nil || u.User != name || len(u.Devices) != 1 || u.Devices[0].Session != sid ||
+		len(u.Sessions) != 1 || len(u.Sessions[0].Rooms) != 2 || len(u.Rooms) != 2 {
+		t.Errorf("as JSON: %+v, %v", u, err)
 	}
 	var nodes []api.Node
 	if err := json.Unmarshal([]byte(show("nodes", "--json")), &nodes); err != nil || len(nodes) != 2 {
@@ -75,6 +85,8 @@ func TestInspect_AFleetIsShownAsItIs(t *testing.T) {
 	}{
 		{[]string{"room", "nowhere"}, 1, "no such room: nowhere (404)"},
 		{[]string{"session", "nobody"}, 1, "no such session: nobody (404)"},
+		{[]string{"user", strings.Repeat("n", 129)}, 1, "at most 128 are allowed (422)"},
+		{[]string{"user"}, 2, "usage: godwit user NAME"},
 		{[]string{"room"}, 2, "usage: godwit room NAME"},
 		{[]string{"rooms", "a", "b"}, 2, "usage: godwit rooms [PREFIX]"},
 		{[]string{"nodes", "x"}, 2, "usage: godwit nodes"},
@@ -96,4 +108,9 @@ func TestInspect_AFleetIsShownAsItIs(t *testing.T) {
 		t.Errorf("said: %+v, %v", said, err)
 	}
 	c.nodes[0].await(`"admin change".*"path":"/admin/v1/rooms/other/messages","status":200,"operator":"eve@`)
+	if err := a.call(t.Context(), http.MethodDelete, "/users/"+url.PathEscape(name)+"/sessions", nil, nil); err != nil {
+		t.Errorf("signed out: %v", err)
+	}
+	c.nodes[0].await(`"admin change".*"method":"DELETE","path":"/admin/v1/users/bob%2F50%25%20.*/sessions","status":204,"operator":"eve@`)
+	has(show("user", name), "presence  0")
 }

@@ -53,8 +53,8 @@ func run(ctx context.Context, args, env []string, in io.Reader, out, errs io.Wri
 		return usage{fmt.Errorf("%w\n%s -h says what there is", err, c.CommandPath())}
 	})
 	root.AddCommand(serveCommand(env), devCommand(env), tokenCommand(env), versionCommand(), chatCommand(), nodesCommand(env), drainCommand(env),
-		roomsCommand(env), roomCommand(env), sessionCommand(env), probeCommand(env), migrateCommand(env), soakCommand(env),
-		benchCommand(env), loadCommand(), floorCommand())
+		roomsCommand(env), roomCommand(env), userCommand(env), sessionCommand(env), probeCommand(env), migrateCommand(env),
+		soakCommand(env), benchCommand(env), loadCommand(), floorCommand())
 	err := root.ExecuteContext(ctx)
 	var u usage
 	switch {
