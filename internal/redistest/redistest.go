@@ -110,8 +110,7 @@ func (s *Server) start() error {
 }
 
 func (s *Server) end() {
-	s.Cont()
-	_ = s.cmd.Process.Signal(syscall.SIGTERM) // it may have ended
+	_ = s.cmd.Process.Kill() // it may have ended; a replica that writes its first AOF would not by SIGTERM
 	<-s.ended
 }
 
