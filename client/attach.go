@@ -16,6 +16,9 @@ import (
 const (
 	// attachWait bounds one try: dial, upgrade and the answer to the first frame.
 	attachWait = 10 * time.Second
+	// doubtFor is how long a node may take to take a resume up whose client has
+	// gone elsewhere.
+	doubtFor = 30 * time.Second
 	// settledAfter is how long a socket must have lived for the back-off to
 	// start anew; otherwise a node that takes and drops us would be dialled in
 	// a tight loop.
@@ -77,6 +80,10 @@ func (c *Client) reattach(old *conn, since time.Time) *conn {
 	closed, floor := old.why()
 	err = closed
 	next := afterClose(closed.Code)
+	if closed.Code == wire.CloseReplaced && time.Since(c.doubt) < doubtFor {
+		next = again // maybe no other client has it, but a resume of ours that came late
+	}
+	c.doubt = time.Time{}
 	n := 0
 	if time.Since(since) < settledAfter {
 		n = 1
@@ -154,6 +161,9 @@ func (c *Client) attach(ctx context.Context) (*conn, error) {
 	}
 	err = k.introduce(ctx, method, params, func(res jsontext.Value) error { return c.attached(k, res) })
 	if err != nil {
+		if method == "resume" && !errors.As(err, new(*wire.Error)) {
+			c.doubt = time.Now()
+		}
 		c.over(k) // it may have been attached when the time was up
 		k.abort()
 		<-k.done

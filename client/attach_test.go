@@ -231,6 +231,28 @@ func TestReconnect_WaitsAsLongAsTheServerAsked(t *testing.T) {
 	p.answer(p.want("resume"), resumed())
 }
 
+// A node that is slow may take a resume up whose client has given it up, and
+// come before the one that was answered.
+func TestReconnect_AResumeOfItsOwnThatComesLateDoesNotEndIt(t *testing.T) {
+	s := newScript(t)
+	c, p := s.dial(options(s))
+	p.cut()
+	p = s.accept()
+	p.want("resume")
+	p.cut() // and it may be taken up
+	p = s.accept()
+	p.answer(p.want("resume"), resumed())
+	p.close(wire.CloseReplaced)
+	p = s.accept()
+	p.answer(p.want("resume"), resumed())
+	p.close(wire.CloseReplaced) // no more doubt: this is another client
+	<-c.Done()
+	var ce *client.CloseError
+	if !errors.As(c.Err(), &ce) || ce.Code != wire.CloseReplaced {
+		t.Errorf("ended with %v, want close code 4101", c.Err())
+	}
+}
+
 func TestReconnect_TriesTheAddressesInTurn(t *testing.T) {
 	a, b := newScript(t), newScript(t)
 	o := options(a)

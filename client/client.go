@@ -25,6 +25,9 @@ type Client struct {
 
 	// owned by Dial, then by run
 	next int // the next address
+	// doubt is when a resume was given up without an answer, which a node may
+	// still take up, against a later one of ours; zero: none was.
+	doubt time.Time
 
 	mu    sync.Mutex
 	space sync.Cond // on mu: the queue has room, or its bound was lifted

@@ -27,6 +27,9 @@ const (
 	resumeWithin = 5 * time.Second
 )
 
+// errLate says that a resume is too old to be taken up.
+var errLate = errors.Join(store.ErrUnavailable, errors.New("its client may be elsewhere by now"))
+
 // Open runs a first request. On success it returns the attachment; otherwise
 // the reply says why and its After closes the socket with the right code.
 func (d *Door) Open(ctx context.Context, sock Socket, name string, params jsontext.Value) (*Session, Reply) {
@@ -125,11 +128,11 @@ type Entry struct {
 // Enter opens a new session. The reply's result is a *wire.Session, its error
 // one that another try may not meet.
 func (d *Door) Enter(ctx context.Context, sock Socket, e Entry) (*Session, Reply) {
-	done, ok := d.Turns.take(ctx)
+	turn, ok := d.Turns.take(ctx)
 	if !ok {
 		return nil, Reply{Err: wire.ErrUnavailable()}
 	}
-	defer done()
+	defer turn.done()
 	if d.Fenced() {
 		return nil, Reply{Err: wire.ErrUnavailable()}
 	}
@@ -222,11 +225,11 @@ func (d *Door) resume(ctx context.Context, sock Socket, params jsontext.Value) (
 	if p.Session == "" || p.Secret == "" {
 		return nil, Reply{Err: wire.ErrParams("session and secret are required")}
 	}
-	done, ok := d.Turns.take(ctx)
+	turn, ok := d.Turns.take(ctx)
 	if !ok {
 		return nil, Reply{Err: wire.ErrUnavailable()}
 	}
-	defer done()
+	defer turn.done()
 	if d.Fenced() {
 		return nil, Reply{Err: wire.ErrUnavailable()}
 	}
@@ -240,6 +243,9 @@ func (d *Door) resume(ctx context.Context, sock Socket, params jsontext.Value) (
 	}
 	return d.take(ctx, sock, rec, rooms, taking{
 		claim: func() (store.Claimed, error) {
+			if turn.late() {
+				return store.Claimed{}, errLate
+			}
 			return d.Store.Claim(ctx, p.Session, hash, d.Config.Node, capsOf(p.Caps))
 		},
 		word:      store.Word{What: store.WordReplaced},

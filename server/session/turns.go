@@ -10,9 +10,13 @@ const (
 	// More would not be served sooner: they wait for the same connections to the
 	// store, each until its time is over, and all of them come again.
 	turnsAtOnce = 64
-	// turnWithin is how long one waits for its turn, less than clients wait for an
-	// answer. There are never more waiting than there may be sockets.
-	turnWithin = 8 * time.Second
+	// turnWithin is how long one waits for its turn. There are never more waiting
+	// than there may be sockets.
+	turnWithin = 4 * time.Second
+	// claimWithin is how old a resume may be that takes its session up. Clients
+	// wait longer than that for the answer: one that has given up and gone to
+	// another node would be put out there by this one.
+	claimWithin = 5 * time.Second
 )
 
 // Turns is the line in which logins and resumes wait, first come first served. A
@@ -22,16 +26,28 @@ type Turns struct{ taken chan struct{} }
 // NewTurns makes a line that nobody waits in.
 func NewTurns() *Turns { return &Turns{make(chan struct{}, turnsAtOnce)} }
 
-// take waits for a turn; done gives it back. It says false when none came in
-// time, or ctx ended.
-func (t *Turns) take(ctx context.Context) (done func(), ok bool) {
+// turn is one that was taken.
+type turn struct {
+	of   *Turns
+	came time.Time // when its owner began to wait for it
+}
+
+// take waits for a turn, of which done is to be called. It says false when none
+// came in time, or ctx ended.
+func (t *Turns) take(ctx context.Context) (turn, bool) {
+	came := time.Now()
 	late := time.NewTimer(turnWithin)
 	defer late.Stop()
 	select {
 	case t.taken <- struct{}{}:
-		return func() { <-t.taken }, true
+		return turn{t, came}, true
 	case <-late.C:
 	case <-ctx.Done():
 	}
-	return nil, false
+	return turn{}, false
 }
+
+func (t turn) done() { <-t.of.taken }
+
+// late says whether it is too late to take a session up.
+func (t turn) late() bool { return time.Since(t.came) > claimWithin }
