@@ -1,14 +1,14 @@
 package statusd
 
 import (
-	"bytes"
-	"encoding/hex"
 	"fmt"
 	"strings"
 	"testing"
 
 	"pgregory.net/rapid"
 
+	"godwit/e2e/raw"
+	"godwit/internal/dialect"
 	"godwit/internal/golden"
 	"godwit/wire/command"
 )
@@ -36,25 +36,7 @@ func TestFrames_AreThoseThatOldClientsKnow(t *testing.T) {
 	golden.Is(t, "testdata/frames.golden", []byte(b.String()))
 }
 
-func bin(s string) []byte {
-	b, err := hex.DecodeString(strings.ReplaceAll(s, " ", ""))
-	if err != nil {
-		panic(err)
-	}
-	return b
-}
-
-// walk is what the frame says, in words, and what ended it.
-func walk(f command.Frame) string {
-	var out []string
-	for f.Next() {
-		out = append(out, fmt.Sprintf("%02x:%x", f.Op(), f.Body()))
-	}
-	if bad := f.Bad(); bad.Reason != 0 {
-		out = append(out, fmt.Sprintf("bad %02x/%d", bad.About, bad.Reason))
-	}
-	return strings.Join(out, " ")
-}
+var codec = dialect.Codec{FromClient: FromClient, FromServer: FromServer, Read: read}
 
 func TestFrame_IsReadToItsFirstBadCommand(t *testing.T) {
 	for _, c := range []struct{ name, frame, client, server string }{
@@ -74,14 +56,7 @@ func TestFrame_IsReadToItsFirstBadCommand(t *testing.T) {
 		{"chatd's", "03 01", "bad 03/2", "bad 03/2"},
 		{"what is behind a bad one is not read", "11 03 09 11 02", "11:03 bad 09/2", "bad 11/2"},
 	} {
-		t.Run(c.name, func(t *testing.T) {
-			if got := walk(FromClient(bin(c.frame))); got != c.client {
-				t.Errorf("a client's %s is %s, want %s", c.frame, got, c.client)
-			}
-			if got := walk(FromServer(bin(c.frame))); got != c.server {
-				t.Errorf("a server's %s is %s, want %s", c.frame, got, c.server)
-			}
-		})
+		t.Run(c.name, func(t *testing.T) { codec.Says(t, c.frame, c.client, c.server) })
 	}
 }
 
@@ -115,25 +90,11 @@ func TestFrame_WhatWasWrittenIsRead(t *testing.T) {
 				frame, want = s.Append(frame), append(want, s)
 			}
 		}
-		f := FromClient(frame)
-		if server {
-			f = FromServer(frame)
-		}
-		for i, w := range want {
-			if !f.Next() {
-				t.Fatalf("%x: command %d of %d is missing: %+v", frame, i, len(want), f.Bad())
-			}
-			if got := read(f.Op(), f.Body()); got != w {
-				t.Fatalf("%x: command %d is %T %v, want %T %v", frame, i, got, got, w, w)
-			}
-		}
-		if f.Next() || f.Bad().Reason != 0 {
-			t.Fatalf("%x: and then opcode %x, %+v", frame, f.Op(), f.Bad())
-		}
+		codec.Reads(t, frame, server, want)
 	})
 }
 
-func read(op byte, body []byte) any {
+func read(op byte, body []byte, _ bool) any {
 	switch op {
 	case OpHello:
 		return ReadHello(body)
@@ -145,28 +106,16 @@ func read(op byte, body []byte) any {
 	return command.ReadError(body)
 }
 
-// Whatever a frame is, each command that is read is some of its bytes, they
-// follow each other, and what is left over is why it ended.
 func FuzzFrame(f *testing.F) {
 	for _, s := range []string{
 		"", "01 0100 83 00", "11 03 11 82", "10 0123456789abcdef 01 10 0000000000000000 03", "7f 11 05", "00", "01 01",
 	} {
-		f.Add(bin(s), true)
-		f.Add(bin(s), false)
+		f.Add(raw.Hex(s), true)
+		f.Add(raw.Hex(s), false)
 	}
 	f.Fuzz(func(t *testing.T, frame []byte, server bool) {
-		w := FromClient(frame)
-		if server {
-			w = FromServer(frame)
-		}
-		at := 0
-		for w.Next() {
-			whole := append([]byte{w.Op()}, w.Body()...)
-			if !bytes.HasPrefix(frame[at:], whole) {
-				t.Fatalf("%x: %x is not what stands at %d", frame, whole, at)
-			}
-			again := bytes.Clone(whole)
-			switch c := read(w.Op(), w.Body()).(type) {
+		codec.Walks(t, frame, server, func(cmd any, whole []byte) (again []byte) {
+			switch c := cmd.(type) {
 			case Hello: // what is reserved is not kept
 				again = append(c.Append(nil)[:4], whole[4])
 			case Pres: // bit 7 is not written
@@ -177,23 +126,7 @@ func FuzzFrame(f *testing.F) {
 			case command.Error:
 				again = c.Append(nil)
 			}
-			if !bytes.Equal(again, whole) {
-				t.Fatalf("%x: %x is written %x", frame, whole, again)
-			}
-			at += len(whole)
-		}
-		bad := w.Bad()
-		switch {
-		case len(frame) == 0:
-			if bad != (command.Error{Reason: command.Malformed}) {
-				t.Fatalf("an empty frame: %+v", bad)
-			}
-		case at == len(frame):
-			if bad.Reason != 0 {
-				t.Fatalf("%x was read whole and is %+v", frame, bad)
-			}
-		case bad.About != frame[at] || bad.Reason != command.Malformed && bad.Reason != command.Unknown:
-			t.Fatalf("%x ended at %d: %+v", frame, at, bad)
-		}
+			return again
+		})
 	})
 }
