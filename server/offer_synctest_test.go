@@ -422,6 +422,7 @@ func TestOffer_ATargetSaysWhoItIsAndWhoIsNotHeardKeepsNoPlace(t *testing.T) {
 			t.Error("nobody was asked")
 		}
 		lost.Release()
+		synctest.Wait() // n3 has been told that nobody comes
 		if o := bob.offered(); o.URL != f.Nodes[2].URL {
 			t.Errorf("offered %s, want the place at %s", o.URL, f.Nodes[2].URL)
 		}
