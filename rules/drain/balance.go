@@ -15,20 +15,12 @@ const (
 // many as it has above the mean, if that is more than the fleet need bear. Of a
 // fleet with one ready node it is none.
 func Surplus(nodes []Node, self string) int {
-	total, ready, own := 0, 0, -1
-	for _, n := range nodes {
-		if !n.Ready {
-			continue
-		}
-		total += n.Load
-		ready++
-		if n.ID == self {
-			own = n.Load
-		}
-	}
-	if own < 0 || ready < 2 {
+	total, ready := carried(nodes)
+	i := slices.IndexFunc(nodes, func(n Node) bool { return n.Ready && n.ID == self })
+	if i < 0 || ready < 2 {
 		return 0
 	}
+	own := nodes[i].Load
 	mean := float64(total) / float64(ready)
 	if over := float64(own) - mean; 100*own*ready > spread*total && over > slack {
 		return int(over)
@@ -45,12 +37,6 @@ func BalanceNow(surplus, load int) int {
 // Takers are the nodes that a surplus may go to: of those that may be offered,
 // who has less than the mean. What moved to another would only have to move on.
 func Takers(nodes []Node, self string) []Node {
-	total, ready := 0, 0
-	for _, n := range nodes {
-		if n.Ready {
-			total += n.Load
-			ready++
-		}
-	}
+	total, ready := carried(nodes)
 	return slices.DeleteFunc(Targets(nodes, self), func(n Node) bool { return n.Load*ready >= total })
 }

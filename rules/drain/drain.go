@@ -23,22 +23,29 @@ type Node struct {
 // crowded is how many times the fleet's mean load a target may have.
 const crowded = 1.5
 
+// carried is the load of the ready nodes together, and how many they are.
+func carried(nodes []Node) (total, ready int) {
+	for _, n := range nodes {
+		if n.Ready {
+			total += n.Load
+			ready++
+		}
+	}
+	return total, ready
+}
+
 // Targets are the nodes that sessions of `self` may be offered: ready ones that
 // are not crowded, of the newest revision that has such a node. A revision is
 // as old as the first of the live nodes that carry it. Where all are crowded
 // the least loaded is better than none.
 func Targets(nodes []Node, self string) []Node {
 	first := make(map[string]time.Time)
-	total, ready := 0, 0
 	for _, n := range nodes {
 		if at, ok := first[n.Revision]; (n.Ready || n.Live) && (!ok || n.Started.Before(at)) {
 			first[n.Revision] = n.Started
 		}
-		if n.Ready {
-			total += n.Load
-			ready++
-		}
 	}
+	total, ready := carried(nodes)
 	mean := float64(total) / float64(max(1, ready))
 	var room, full []Node
 	for _, n := range nodes {
