@@ -116,6 +116,16 @@ func (d *Door) Verify(ctx context.Context, token string) (auth.Claims, *wire.Err
 	return claims, nil
 }
 
+// admit waits for a turn to open a session, or to take one up.
+func (d *Door) admit(ctx context.Context) (turn, bool) {
+	t, ok := d.Turns.take(ctx)
+	if ok && d.Fenced() {
+		t.done()
+		return turn{}, false
+	}
+	return t, ok
+}
+
 // Entry is a login whose token is good.
 type Entry struct {
 	Claims   auth.Claims
@@ -128,14 +138,11 @@ type Entry struct {
 // Enter opens a new session. The reply's result is a *wire.Session, its error
 // one that another try may not meet.
 func (d *Door) Enter(ctx context.Context, sock Socket, e Entry) (*Session, Reply) {
-	turn, ok := d.Turns.take(ctx)
+	turn, ok := d.admit(ctx)
 	if !ok {
 		return nil, Reply{Err: wire.ErrUnavailable()}
 	}
 	defer turn.done()
-	if d.Fenced() {
-		return nil, Reply{Err: wire.ErrUnavailable()}
-	}
 	var view *presence.View // none, for what is no device of its user
 	if (store.Session{Dialect: e.Dialect}).HasDevice() {
 		view = d.Board.Attach(e.Claims.User, sock)
@@ -225,14 +232,11 @@ func (d *Door) resume(ctx context.Context, sock Socket, params jsontext.Value) (
 	if p.Session == "" || p.Secret == "" {
 		return nil, Reply{Err: wire.ErrParams("session and secret are required")}
 	}
-	turn, ok := d.Turns.take(ctx)
+	turn, ok := d.admit(ctx)
 	if !ok {
 		return nil, Reply{Err: wire.ErrUnavailable()}
 	}
 	defer turn.done()
-	if d.Fenced() {
-		return nil, Reply{Err: wire.ErrUnavailable()}
-	}
 	hash := store.HashSecret(p.Secret)
 	rec, rooms, err := d.Store.Peek(ctx, p.Session)
 	if err == nil && subtle.ConstantTimeCompare([]byte(rec.Secret), []byte(hash)) != 1 {
