@@ -31,6 +31,8 @@ const (
 	// time has denied.
 	wordsMost   = 1024
 	wordWorkers = 4
+	// keysMost is how many keys of other nodes are kept: those of many deploys.
+	keysMost = 1024
 	// fleetFor is how long a look at the fleet is good for.
 	fleetFor = 500 * time.Millisecond
 )
@@ -61,6 +63,7 @@ type Mover struct {
 	mu   sync.Mutex
 	kept map[string]redirect.Target // guarded by mu: places for who is still to come, by offer
 	sent map[string]int             // guarded by mu: offers under way, by target
+	keys map[store.Ref]string       // guarded by mu: of other nodes' lives; a life's never changes
 
 	fleetMu sync.Mutex   // held over the round trip: one looks for all
 	fleet   []store.Node // guarded by fleetMu: the last look
@@ -82,6 +85,7 @@ func New(cfg Config, st *store.Store, load func() int, leaving func() bool, log 
 	return &Mover{
 		cfg: cfg, store: st, log: log, key: key, load: load, leaving: leaving,
 		words: make(chan saying, wordsMost), desk: ask.New(st), kept: make(map[string]redirect.Target), sent: make(map[string]int),
+		keys: make(map[store.Ref]string),
 	}
 }
 

@@ -75,7 +75,7 @@ func (m *Mover) Check(ctx context.Context, id, token string) (store.Offer, *wire
 		if !ok {
 			return "", nil
 		}
-		return m.store.NodeKey(ctx, ref)
+		return m.keyOf(ctx, ref)
 	})
 	switch {
 	case err == nil:
@@ -97,6 +97,28 @@ func (m *Mover) Check(ctx context.Context, id, token string) (store.Offer, *wire
 		return store.Offer{}, wire.Errorf(wire.Capacity, "this node is draining")
 	}
 	return store.Offer{ID: id, TokenID: p.ID, Session: p.Session, Gen: p.Gen, Source: source}, nil
+}
+
+// keyOf is the public half of what a node signs offers with; empty when there is
+// no such node.
+func (m *Mover) keyOf(ctx context.Context, ref store.Ref) (string, error) {
+	m.mu.Lock()
+	key, ok := m.keys[ref]
+	m.mu.Unlock()
+	if ok {
+		return key, nil
+	}
+	key, err := m.store.NodeKey(ctx, ref)
+	if err != nil || key == "" {
+		return "", err // made up, or gone: it may be asked for without an end
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if len(m.keys) >= keysMost {
+		clear(m.keys)
+	}
+	m.keys[ref] = key
+	return key, nil
 }
 
 // refOf reads "NODE BOOT".
