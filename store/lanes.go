@@ -120,7 +120,7 @@ func (l *lane) flush(ctx context.Context, batch []*write) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, l.store.cfg.Timeout)
 	defer cancel()
-	cmds, err := l.store.pipeline(ctx, calls)
+	cmds, err := l.store.pipeline(ctx, l.store.direct, calls)
 	if err != nil {
 		for _, w := range batch {
 			w.done(nil, unavailable("run "+w.script.name, err))

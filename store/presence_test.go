@@ -450,7 +450,7 @@ func TestPresence_AUserInManyRoomsWithManyWatchers(t *testing.T) {
 		}
 		e := hearing(t, s, []string{"w0000", "w4999", "ann"}, []string{"r000", "r199"})
 		var told tellings
-		s.rdb.AddHook(&told)
+		s.direct.AddHook(&told)
 		present(t, s, begin(t, s, "sid", "ann").Member(), in...)
 		e.until(t, "the first and the last", func() bool {
 			return len(e.said("ann")) == 3 && len(e.heard["r000"]) == 1 && len(e.heard["r199"]) == 1

@@ -99,7 +99,8 @@ func (c *Config) fill() {
 // goroutine. Run must be running for writes to rooms to be answered.
 type Store struct {
 	cfg      Config
-	rdb      *redis.Client // reads and idempotent writes; never repeats either
+	rdb      *redis.Client // of all commands but a lane's; its callers share pipelines
+	direct   *redis.Client // carries the pipelines
 	lanes    []*lane
 	embedded *embedded
 }
@@ -141,7 +142,10 @@ func Open(cfg Config) (*Store, error) {
 	opt.DisableIdentity = true
 	opt.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
 	redis.SetLogger(toDebug{cfg.Logger})
-	s.rdb = redis.NewClient(opt)
+	// Neither repeats a command by itself: only who knows that it is safe does.
+	same := *opt
+	s.direct, s.rdb = redis.NewClient(opt), redis.NewClient(&same)
+	s.rdb.AddHook(newAutopipeline(s.direct, cfg.Timeout))
 	for range laneCount {
 		s.lanes = append(s.lanes, newLane(s))
 	}
@@ -161,7 +165,7 @@ func (s *Store) Embedded() bool { return s.embedded != nil }
 
 // Close ends the connections and the embedded store. Call it after Run returned.
 func (s *Store) Close() error {
-	err := s.rdb.Close()
+	err := errors.Join(s.rdb.Close(), s.direct.Close())
 	if s.embedded != nil {
 		s.embedded.close()
 	}
@@ -210,7 +214,7 @@ func (s *Store) runAll(ctx context.Context, calls []call) ([]answer, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.Timeout)
 	defer cancel()
-	cmds, err := s.pipeline(ctx, calls)
+	cmds, err := s.pipeline(ctx, s.rdb, calls)
 	if err != nil {
 		return nil, unavailable("run "+calls[0].script.name, err)
 	}
@@ -226,8 +230,8 @@ func (s *Store) runAll(ctx context.Context, calls []call) ([]answer, error) {
 // pipeline sends the calls in one round trip. A script that the server does
 // not know did not run: it is called once more with its text, which repeats
 // nothing and cannot miss again.
-func (s *Store) pipeline(ctx context.Context, calls []call) ([]*redis.Cmd, error) {
-	cmds, err := s.exec(ctx, calls, bySHA)
+func (s *Store) pipeline(ctx context.Context, rdb *redis.Client, calls []call) ([]*redis.Cmd, error) {
+	cmds, err := s.exec(ctx, rdb, calls, bySHA)
 	if err != nil {
 		return nil, err
 	}
@@ -242,7 +246,7 @@ func (s *Store) pipeline(ctx context.Context, calls []call) ([]*redis.Cmd, error
 	if len(missing) == 0 {
 		return cmds, nil
 	}
-	second, err := s.exec(ctx, again, byText)
+	second, err := s.exec(ctx, rdb, again, byText)
 	if err != nil {
 		return cmds, nil //nolint:nilerr // the others have run; these keep their NOSCRIPT
 	}
@@ -263,8 +267,8 @@ func byText(ctx context.Context, pipe redis.Pipeliner, c call) *redis.Cmd {
 
 // exec sends one pipeline. Its error is the connection's; a script's own stays
 // with its command.
-func (s *Store) exec(ctx context.Context, calls []call, way func(context.Context, redis.Pipeliner, call) *redis.Cmd) ([]*redis.Cmd, error) {
-	pipe := s.rdb.Pipeline()
+func (s *Store) exec(ctx context.Context, rdb *redis.Client, calls []call, way func(context.Context, redis.Pipeliner, call) *redis.Cmd) ([]*redis.Cmd, error) {
+	pipe := rdb.Pipeline()
 	cmds := make([]*redis.Cmd, len(calls))
 	for i, c := range calls {
 		cmds[i] = way(ctx, pipe, c)
