@@ -96,8 +96,8 @@ func New(cfg Config, st *store.Store, verifier *auth.Verifier, log *slog.Logger)
 	n.door = &session.Door{
 		Config: cfg.Config, Store: st, Relay: n.relay, Hub: n.hub, Board: n.board, Verifier: verifier,
 		Leaving: leaving{n.leaving, n.custody}, Moves: n.mover, Calls: n.calls, Turns: session.NewTurns(),
-		Fenced: func() bool { return n.lease.Fenced(time.Now()) },
-		Log:    log,
+		Fenced: func() bool { return n.lease.Fenced(time.Now()) }, Full: n.full,
+		Log: log,
 	}
 	return n
 }
@@ -275,11 +275,17 @@ func (n *Node) Admit() *session.Refusal {
 	case n.lease.Fenced(time.Now()), !n.lease.Reachable():
 		return &session.Refusal{Reason: "the store cannot be reached", RetryAfter: 2 * time.Second}
 	}
-	if now := n.sockets.Add(1); n.cfg.MaxSessions > 0 && now > int64(n.cfg.MaxSessions) {
+	// Whoever a place is kept for comes in, too; full holds the others back.
+	if now := n.sockets.Add(1); n.cfg.MaxSessions > 0 && now > int64(n.cfg.MaxSessions+n.mover.Pending()) {
 		n.sockets.Add(-1)
 		return &session.Refusal{Reason: "full", RetryAfter: 5 * time.Second}
 	}
 	return nil
+}
+
+// full says whether the places that are left are kept for sessions on their way.
+func (n *Node) full() bool {
+	return n.cfg.MaxSessions > 0 && n.hub.Len()+n.mover.Pending() >= n.cfg.MaxSessions
 }
 
 // Left says that an admitted socket is gone.

@@ -144,6 +144,40 @@ func TestOffer_KeepsItsPlaceUntilItIsClaimed(t *testing.T) {
 	})
 }
 
+// Who just comes does not take the place of one who was told to come.
+func TestOffer_APlaceThatIsKeptIsNoNewcomers(t *testing.T) {
+	few := func(s *trial.Settings, node string) {
+		if node != "n1" {
+			s.Server.MaxSessions = 1
+		}
+	}
+	trio(t, few, func(t *testing.T, f *trial.Fleet) {
+		enter(t, f, 3, "full")
+		ann := follower(t, f, 1, "ann")
+		o := ann.offered()
+		newcomer := dial(t, f, 2)
+		if err := newcomer.Call(t.Context(), "hello", wire.Hello{Token: "dev:eve"}, nil); reason(err) != wire.Unavailable {
+			t.Errorf("a newcomer: %v, want unavailable", err)
+		}
+		if _, s, err := handover(t, f, 2, o, nil); err != nil || s.Node != "n2" {
+			t.Errorf("who the place is kept for: %+v, %v", s, err)
+		}
+		if err := admitted(t, f, 2); err == nil {
+			t.Error("a full node lets a socket in")
+		}
+	})
+	trio(t, few, func(t *testing.T, f *trial.Fleet) {
+		enter(t, f, 3, "full")
+		ann := follower(t, f, 1, "ann")
+		o := ann.offered()
+		if err := ann.Call(t.Context(), "redirect.refuse", wire.RedirectRefuse{ID: o.ID}, nil); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		enter(t, f, 2, "eve") // the place is anybody's again
+	})
+}
+
 // A node that has just turned to draining was seen to be ready: it denies, and
 // refuses whoever comes with an offer of before.
 func TestOffer_ANodeThatDrainsTakesNobody(t *testing.T) {

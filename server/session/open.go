@@ -119,7 +119,7 @@ func (d *Door) Verify(ctx context.Context, token string) (auth.Claims, *wire.Err
 // admit waits for a turn to open a session, or to take one up.
 func (d *Door) admit(ctx context.Context) (turn, bool) {
 	t, ok := d.Turns.take(ctx)
-	if ok && d.Fenced() {
+	if ok && (d.Fenced() || d.Full()) {
 		t.done()
 		return turn{}, false
 	}

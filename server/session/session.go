@@ -72,7 +72,9 @@ type Door struct {
 	Turns    *Turns
 	// Fenced says that the node's lease is over, so that nothing may be written.
 	Fenced func() bool
-	Log    *slog.Logger
+	// Full says that the node has no place but for those who were told to come.
+	Full func() bool
+	Log  *slog.Logger
 }
 
 // Session is one attachment.
