@@ -182,19 +182,20 @@ func (m *Mover) Offer(ctx context.Context, s *session.Session, why Why) error {
 	if err != nil {
 		return err
 	}
+	denied := make(map[string]bool)
 	if why.Reason == wire.ForBalance || why.Reason == wire.ForRequest {
-		if nodes, err = m.allowed(ctx, s.ID(), nodes, why.Reason); err != nil {
+		if denied, err = m.barred(ctx, s.ID(), nodes, why.Reason); err != nil {
 			return err
 		}
 	}
 	o := store.Offer{ID: cmp.Or(why.ID, xid.New().String()), TokenID: xid.New().String(), Session: s.ID(), Gen: s.Gen(), Source: m.cfg.Ref}
 	url := m.cfg.PublicURL
 	if m.cfg.NodeURL == "" {
-		if url == "" || len(m.targets(nodes, why, nil)) == 0 {
+		if url == "" || len(m.targets(nodes, why, denied)) == 0 {
 			return ErrNoTarget
 		}
 		o.Target = store.Ref{Node: store.Anyone}
-	} else if o.Target, url, err = m.place(ctx, o, nodes, why); err != nil {
+	} else if o.Target, url, err = m.place(ctx, o, nodes, why, denied); err != nil {
 		return err
 	}
 	if err := m.tell(ctx, s, o, url, why); err != nil {
@@ -261,8 +262,8 @@ func (m *Mover) look(ctx context.Context) ([]store.Node, error) {
 	return nodes, nil
 }
 
-// allowed are the nodes that a session may move to without being in need of it.
-func (m *Mover) allowed(ctx context.Context, sid string, nodes []store.Node, reason string) ([]store.Node, error) {
+// barred are the nodes that a session may not move to without being in need of it.
+func (m *Mover) barred(ctx context.Context, sid string, nodes []store.Node, reason string) (map[string]bool, error) {
 	rec, _, err := m.store.Peek(ctx, sid)
 	if err != nil {
 		return nil, err
@@ -271,13 +272,11 @@ func (m *Mover) allowed(ctx context.Context, sid string, nodes []store.Node, rea
 	for i, mv := range rec.Moves {
 		moves[i] = redirect.Move{At: mv.At, From: mv.From.String()}
 	}
-	if reason == wire.ForBalance && !redirect.Rested(moves, time.Now()) {
-		return nil, nil
-	}
-	var out []store.Node
+	rests := reason == wire.ForBalance && !redirect.Rested(moves, time.Now())
+	out := make(map[string]bool)
 	for _, n := range nodes {
-		if n.Ref == m.cfg.Ref || redirect.MayMove(moves, n.String(), time.Now()) {
-			out = append(out, n)
+		if n.Ref != m.cfg.Ref && (rests || !redirect.MayMove(moves, n.String(), time.Now())) {
+			out[n.String()] = true
 		}
 	}
 	return out, nil
@@ -302,7 +301,7 @@ func (m *Mover) targets(nodes []store.Node, why Why, denied map[string]bool) []d
 	return nil
 }
 
-// seen are the nodes as the rules see them; who denied a place is not ready.
+// seen are the nodes as the rules see them; one that is denied is not ready.
 func (m *Mover) seen(nodes []store.Node, denied map[string]bool) []drain.Node {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -317,9 +316,9 @@ func (m *Mover) seen(nodes []store.Node, denied map[string]bool) []drain.Node {
 	return seen
 }
 
-// place finds a target that keeps a place for the offer.
-func (m *Mover) place(ctx context.Context, o store.Offer, nodes []store.Node, why Why) (store.Ref, string, error) {
-	denied := make(map[string]bool)
+// place finds a target that keeps a place for the offer, and adds to denied who
+// does not.
+func (m *Mover) place(ctx context.Context, o store.Offer, nodes []store.Node, why Why, denied map[string]bool) (store.Ref, string, error) {
 	for range prepareTries {
 		candidates := m.targets(nodes, why, denied)
 		if len(candidates) == 0 {
