@@ -3,7 +3,9 @@ package server_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"net"
+	"slices"
 	"testing"
 	"testing/synctest"
 
@@ -86,4 +88,65 @@ func TestJoin_ThatWasOvertakenChangesNothing(t *testing.T) {
 			})
 		})
 	}
+}
+
+// Who is put out of a room and joins it again at once is in it as any other, however
+// late the record is told of the one and of the other.
+func TestKick_OfOneWhoIsBackAtOnceLeavesNoGhost(t *testing.T) {
+	for name, late := range map[string]string{"the operator's node is late": "n2", "its own node is late": "n1"} {
+		t.Run(name, func(t *testing.T) {
+			var points fault.Points
+			slow := func(s *trial.Settings, node string) {
+				if node != late {
+					return
+				}
+				dial := s.Store.Dial
+				s.Store.Dial = func(ctx context.Context, network, addr string) (net.Conn, error) {
+					conn, err := dial(ctx, network, addr)
+					if err != nil {
+						return nil, err
+					}
+					return points.Conn(conn), nil
+				}
+			}
+			trio(t, slow, func(t *testing.T, f *trial.Fleet) {
+				ann := enter(t, f, 1, "ann")
+				ann.join("lobby")
+				at := points.At(fault.Step{Does: takesOff})
+				defer at.Release()
+				kicked, back := make(chan error, 1), make(chan error, 1)
+				go func() { kicked <- f.Nodes[1].Core.Fleet().Kick(t.Context(), "lobby", ann.session.Client) }()
+				ann.hears(wire.KindLeave, wire.LeftKicked, wire.Member{User: "ann", Client: ann.session.Client})
+				<-at.Reached()
+				go func() { back <- ann.Call(t.Context(), "room.join", wire.Join{Room: "lobby"}, nil) }()
+				synctest.Wait()
+				at.Release()
+				if err := errors.Join(<-kicked, <-back); err != nil {
+					t.Fatal(err)
+				}
+				synctest.Wait()
+				_, rooms, err := f.Nodes[2].Core.Fleet().Session(t.Context(), ann.session.Session)
+				if err != nil || !slices.Equal(rooms, []string{"lobby"}) {
+					t.Errorf("the session is listed in %q, %v", rooms, err)
+				}
+				r, err := f.Nodes[2].Core.Fleet().Room(t.Context(), "lobby")
+				if err != nil || len(r.Members) != 1 {
+					t.Errorf("the room has %+v, %v", r.Members, err)
+				}
+			})
+		})
+	}
+}
+
+// takesOff is a command that takes the lobby off the rooms of a session.
+func takesOff(args [][]byte) bool {
+	if !bytes.EqualFold(args[0], []byte("EVALSHA")) && !bytes.EqualFold(args[0], []byte("SREM")) {
+		return false
+	}
+	var session, lobby bool
+	for _, arg := range args {
+		session = session || bytes.HasPrefix(arg, []byte("gw:{s:"))
+		lobby = lobby || string(arg) == "lobby"
+	}
+	return session && lobby
 }

@@ -69,13 +69,15 @@ func (s *Store) Kick(ctx context.Context, room string, client uint32) error {
 	if err != nil {
 		return err
 	}
-	s.tidy(room, s.Exit(ctx, m, room), s.Announce(ctx, room, head.Epoch, head.Seq))
+	_, err = s.exit(ctx, room, m)
+	s.tidy(room, err, s.Announce(ctx, room, head.Epoch, head.Seq))
 	return nil
 }
 
 // tidy notes what failed of that which may as well not be done: nobody follows
 // the room for the system, to say its head again, and a session may list a room
-// that it is not in.
+// that it is not in. Of one that a node holds, the node takes the room off the
+// list: whoever is put out may be in it again by then, and only the node can tell.
 func (s *Store) tidy(room string, errs ...error) {
 	if err := errors.Join(errs...); err != nil {
 		s.cfg.Logger.Debug("not all was tidied", "room", room, "error", err)
@@ -115,15 +117,14 @@ func (s *Store) CloseRoom(ctx context.Context, room string) error {
 		return ErrEmpty
 	}
 	rows := a.list(3)
-	ctx, cancel := context.WithTimeout(ctx, s.cfg.Timeout)
-	defer cancel()
-	pipe := s.rdb.Pipeline()
+	var members []Member
 	for i := 0; i+1 < len(rows); i += 2 {
 		if m, err := parseRow(rows[i], rows[i+1]); err == nil {
-			pipe.SRem(ctx, sessionRoomsKey(m.Session), room)
+			m.Gen = 0
+			members = append(members, m)
 		}
 	}
-	_, err = pipe.Exec(ctx)
+	_, err = s.exit(ctx, room, members...)
 	s.tidy(room, err, s.Announce(ctx, room, a.text(1), a.uint(2)))
 	return nil
 }

@@ -56,6 +56,9 @@ var endingLua string
 //go:embed enter.lua
 var enterLua string
 
+//go:embed exit.lua
+var exitLua string
+
 //go:embed refresh.lua
 var refreshLua string
 
@@ -150,6 +153,7 @@ var (
 	detachScript  = define("detach", detachLua)
 	endingScript  = define("ending", endingLua)
 	enterScript   = define("enter", enterLua)
+	exitScript    = define("exit", exitLua)
 	refreshScript = define("refresh", refreshLua)
 	renewScript   = define("renew", renewLua)
 	laterScript   = define("later", laterLua)

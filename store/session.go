@@ -292,27 +292,56 @@ func (s *Store) Enter(ctx context.Context, m Member, room string, most int) erro
 	}
 	err = verdict(answers[0])
 	if errors.Is(err, ErrTooManyRooms) { // and of nobody who asks for ever more
-		return errors.Join(err, s.unnote(ctx, m, room))
+		return errors.Join(err, s.unnote(ctx, room, m))
 	}
 	return err
 }
 
-// unnote takes a room off a user's.
-func (s *Store) unnote(ctx context.Context, m Member, room string) error {
+// unnote takes a room off its users'.
+func (s *Store) unnote(ctx context.Context, room string, members ...Member) error {
+	if len(members) == 0 {
+		return nil
+	}
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.Timeout)
 	defer cancel()
-	return unavailable("leave user's rooms", s.rdb.SRem(ctx, keysOfUser(m.User).rooms(), roomEntry(m.Client, room)).Err())
+	pipe := s.rdb.Pipeline()
+	for _, m := range members {
+		pipe.SRem(ctx, keysOfUser(m.User).rooms(), roomEntry(m.Client, room))
+	}
+	_, err := pipe.Exec(ctx)
+	return unavailable("leave users' rooms", err)
 }
 
 // Exit takes a room off a session's record and its user's rooms, after it has
-// left. May be repeated.
+// left. Of a member without a gen, whose session may be held by a node, only that
+// node does so. May be repeated.
+//
+// Errors: ErrMoved (nothing to do), ErrUnavailable.
 func (s *Store) Exit(ctx context.Context, m Member, room string) error {
-	within, cancel := context.WithTimeout(ctx, s.cfg.Timeout)
-	defer cancel()
-	if err := s.rdb.SRem(within, sessionRoomsKey(m.Session), room).Err(); err != nil {
-		return unavailable("leave session's rooms", err)
+	n, err := s.exit(ctx, room, m)
+	if err == nil && n == 0 {
+		return ErrMoved
 	}
-	return s.unnote(ctx, m, room)
+	return err
+}
+
+// exit is Exit for many. It returns of how many the room was taken off.
+func (s *Store) exit(ctx context.Context, room string, members ...Member) (int, error) {
+	calls := make([]call, len(members))
+	for i, m := range members {
+		calls[i] = call{exitScript, []string{sessionKey(m.Session), sessionRoomsKey(m.Session)}, []any{m.Gen, room}}
+	}
+	answers, err := s.runAll(ctx, calls)
+	if err != nil {
+		return 0, err
+	}
+	var out []Member
+	for i, a := range answers {
+		if a.status() == "ok" {
+			out = append(out, members[i])
+		}
+	}
+	return len(out), s.unnote(ctx, room, out...)
 }
 
 // Refresh stores what a new token says. May be repeated.

@@ -406,7 +406,7 @@ func (s *Session) regain(ctx context.Context, rooms []string, positions map[stri
 		switch {
 		case errs[i] == nil:
 		case errors.Is(errs[i], store.ErrNotMember), errors.Is(errs[i], store.ErrGone), errors.Is(errs[i], store.ErrRoomFull):
-			s.Expelled(room)
+			s.forget(room)
 			if err := d.Store.Exit(ctx, s.member(), room); err != nil {
 				return nil, err
 			}
@@ -425,7 +425,7 @@ func (s *Session) regain(ctx context.Context, rooms []string, positions map[stri
 		})
 	}
 	for room := range s.strays(rooms) {
-		s.Expelled(room)
+		s.forget(room)
 	}
 	return catchUp, nil
 }

@@ -75,6 +75,8 @@ func (s *Session) Join(ctx context.Context, p *wire.Join) Reply {
 	if at := s.place(p.Room); at != nil {
 		return s.joinAgain(ctx, at, p)
 	}
+	s.listing <- struct{}{}
+	defer func() { <-s.listing }()
 	at := s.newPlace(p.Room)
 	r, err := s.enter(ctx, at, p.Room)
 	if err != nil {
@@ -191,7 +193,7 @@ func (s *Session) leave(ctx context.Context, params jsontext.Value) Reply {
 	if err == nil {
 		at.room.Wrote(head)
 	}
-	s.Expelled(p.Room)
+	s.forget(p.Room)
 	if err := s.door.Store.Exit(ctx, s.member(), p.Room); err != nil {
 		return s.fail("room.leave", err)
 	}

@@ -94,6 +94,10 @@ type Session struct {
 	flight chan struct{}
 	came   arrival // set before it is served
 
+	// listing has one place, for who makes the session's record name a room, or do
+	// so no longer.
+	listing chan struct{}
+
 	mu      sync.Mutex
 	gen     uint64            // guarded by mu
 	record  store.Session     // guarded by mu: what a wiped store is told again,
@@ -154,7 +158,7 @@ func (d *Door) attach(sock Socket, rec store.Session, view *presence.View) *Sess
 		bucket: limit.New(d.Config.Rate, d.Config.Burst, time.Now()),
 		flight: make(chan struct{}, flightMax),
 		gen:    rec.Gen, record: rec, expires: rec.Expires, globs: rec.Globs,
-		places: make(map[string]*place),
+		places: make(map[string]*place), listing: make(chan struct{}, 1),
 	}
 }
 
@@ -336,8 +340,28 @@ func (s *Session) Deliver(ev *wire.RoomEvent) { s.sock.Deliver(ev) }
 // Reset tells the client that a room has another order from here on.
 func (s *Session) Reset(r wire.Reset) { s.sock.Notify("room.reset", r) }
 
-// Expelled forgets a room that the session was put out of.
+// Expelled forgets a room that the session was put out of, and has its record do
+// so soon.
 func (s *Session) Expelled(room string) {
+	s.forget(room)
+	s.begin(func() { s.unlist(room) })
+}
+
+// unlist takes a room off the session's record, unless the client was quick to
+// join it again. If that fails, the next node to take the session up does it.
+func (s *Session) unlist(room string) {
+	s.listing <- struct{}{}
+	defer func() { <-s.listing }()
+	if s.place(room) != nil {
+		return
+	}
+	if err := s.door.Store.Exit(s.ctx, s.member(), room); err != nil {
+		s.door.Log.Debug("room not taken off the session", "session", s.id, "error", err)
+	}
+}
+
+// forget gives up the place in a room that the session is not in any more.
+func (s *Session) forget(room string) {
 	s.mu.Lock()
 	p := s.places[room]
 	delete(s.places, room)
