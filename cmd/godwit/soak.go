@@ -34,6 +34,9 @@ type soakOptions struct {
 	budget, timeout                 time.Duration
 	redis, logs                     string
 	seed                            uint64
+	urls                            []string      // of a fleet that runs elsewhere; empty: of our own
+	talk                            time.Duration // there; 0: until a signal
+	secret                          string        // of its tokens; empty: dev tokens
 }
 
 func soakCommand(env []string) *cobra.Command {
@@ -44,17 +47,23 @@ func soakCommand(env []string) *cobra.Command {
 		Long: "Runs nodes and a redis-server as processes, lets clients talk in rooms, two of each in a call, and\n" +
 			"ends every node in turn and starts it again, as a deploy does. Each client keeps a ledger of what it\n" +
 			"sent, was answered and saw; the ledgers are laid beside each other all the time.\n\n" +
+			"With --url the clients talk to a fleet that runs elsewhere, whatever is done to it meanwhile: a rollout, a\n" +
+			"node that is killed. They talk for the time of --for, or until Ctrl-C, which then is the proper end.\n\n" +
 			"Exits 0 when nothing was lost, doubled, reordered or seen that should not be, else 1; a run that\n" +
 			"was ended early, by Ctrl-C or --timeout, is 1. Progress goes to stderr, the result to stdout.",
-		Example: "  godwit soak\n  godwit soak --kill --clients 1000 --rollouts 3 --json",
-		Args:    noArgs,
+		Example: "  godwit soak\n  godwit soak --kill --clients 1000 --rollouts 3 --json\n" +
+			"  GODWIT_AUTH_SECRET=... godwit soak --url wss://chat.example.org/v1/ws --clients 100",
+		Args: noArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			if err := o.fill(c.Flags().Changed); err != nil {
+			if err := o.fill(c.Flags().Changed, env); err != nil {
 				return usage{err}
 			}
 			ctx, stop := untilSignal(c.Context())
 			defer stop()
 			s := &soak{o: o, env: env, out: c.OutOrStdout(), errs: c.ErrOrStderr()}
+			if len(o.urls) > 0 {
+				return s.visit(ctx)
+			}
 			return s.run(ctx)
 		},
 	}
@@ -69,6 +78,9 @@ func soakCommand(env []string) *cobra.Command {
 	f.BoolVar(&o.stay, "no-redirect", false, "clients follow no redirect: they are told bye, and resume elsewhere")
 	f.DurationVar(&o.budget, "budget", 10*time.Second, "GODWIT_DRAIN_BUDGET of the nodes")
 	f.StringVar(&o.redis, "redis", "", "URL of the Redis to use, which is not flushed (default: a redis-server of its own)")
+	f.StringSliceVar(&o.urls, "url", nil, "talk to a fleet that runs elsewhere, at these addresses;\n"+
+		"tokens are signed with GODWIT_AUTH_SECRET, or are dev tokens")
+	f.DurationVar(&o.talk, "for", 0, "how long, with --url (default: until Ctrl-C)")
 	f.Uint64Var(&o.seed, "seed", 0, "repeat the choices of a run, though not the machine's timing (default: new ones)")
 	f.DurationVar(&o.timeout, "timeout", 0, "end the run after this (default: as long as the rollouts may take)")
 	f.BoolVar(&o.json, "json", false, "print the result as one JSON object")
@@ -77,7 +89,7 @@ func soakCommand(env []string) *cobra.Command {
 }
 
 // fill checks the flags and fills what was left to us. Every wrong one is named.
-func (o *soakOptions) fill(set func(flag string) bool) error {
+func (o *soakOptions) fill(set func(flag string) bool, env []string) error {
 	if !set("rooms") {
 		o.rooms = max(o.clients/20, 1)
 	}
@@ -90,7 +102,7 @@ func (o *soakOptions) fill(set func(flag string) bool) error {
 	if !set("seed") {
 		o.seed = mrand.Uint64()
 	}
-	var wrong []error
+	wrong := o.elsewhere(set, env)
 	for _, c := range []struct {
 		bad      bool
 		flag     string

@@ -22,14 +22,15 @@ type soakResult struct {
 	Complete bool   `json:"complete"` // all was done that was asked for
 	Error    string `json:"error,omitempty"`
 
-	Nodes    int     `json:"nodes"`
-	Clients  int     `json:"clients"`
-	Rooms    int     `json:"rooms"`
-	Rollouts int     `json:"rollouts"`
-	Rolled   int     `json:"nodes_rolled"`
-	Signal   string  `json:"signal"`
-	Seed     uint64  `json:"seed"`
-	Seconds  float64 `json:"seconds"`
+	URLs     []string `json:"urls,omitempty"` // of a fleet that ran elsewhere: no nodes, rollouts and signal
+	Nodes    int      `json:"nodes"`
+	Clients  int      `json:"clients"`
+	Rooms    int      `json:"rooms"`
+	Rollouts int      `json:"rollouts"`
+	Rolled   int      `json:"nodes_rolled"`
+	Signal   string   `json:"signal"`
+	Seed     uint64   `json:"seed"`
+	Seconds  float64  `json:"seconds"`
 
 	Sent      int   `json:"sent"`
 	Answered  int   `json:"answered"`
@@ -74,7 +75,7 @@ func (s *soak) result(ctx context.Context, began time.Time, err error) *soakResu
 func (s *soak) report(t ledger.Tally, began time.Time, err error) *soakResult {
 	c, o := s.crowd, s.o
 	r := &soakResult{
-		Nodes: o.nodes, Clients: o.clients, Rooms: o.rooms, Rollouts: o.rollouts, Rolled: s.done,
+		URLs: o.urls, Nodes: o.nodes, Clients: o.clients, Rooms: o.rooms, Rollouts: o.rollouts, Rolled: s.done,
 		Signal: "SIGTERM", Seed: o.seed, Seconds: time.Since(began).Round(time.Millisecond).Seconds(),
 		Sent: t.Sent, Answered: t.Answered, Delivered: t.Seen,
 		Handed: c.handed.Load(), Resumed: c.resumed.Load(), Held: c.held.Load(),
@@ -83,7 +84,10 @@ func (s *soak) report(t ledger.Tally, began time.Time, err error) *soakResult {
 		Latency: c.latency.quantiles(), Around: c.around.quantiles(),
 		Usual: c.usual.quantiles(), Pause: c.pauses.quantiles(), Resume: c.resumes.quantiles(), Flaws: []string{}, Findings: []string{},
 	}
-	if o.kill {
+	switch {
+	case len(o.urls) > 0:
+		r.Nodes, r.Rollouts, r.Signal = 0, 0, ""
+	case o.kill:
 		r.Signal = "SIGKILL"
 	}
 	c.mu.Lock()
@@ -162,7 +166,11 @@ func (r *soakResult) print(w io.Writer, asJSON bool) error {
 	row := func(name, format string, args ...any) {
 		fmt.Fprintf(tw, "%s\t%s\n", name, fmt.Sprintf(format, args...))
 	}
-	row("nodes", "%d, each to be ended by %s %d times; %d done", r.Nodes, r.Signal, r.Rollouts, r.Rolled)
+	if len(r.URLs) > 0 {
+		row("fleet", "%s", strings.Join(r.URLs, ", "))
+	} else {
+		row("nodes", "%d, each to be ended by %s %d times; %d done", r.Nodes, r.Signal, r.Rollouts, r.Rolled)
+	}
 	row("clients", "%d, in %d rooms", r.Clients, r.Rooms)
 	row("took", "%.1fs", r.Seconds)
 	row("messages sent / answered", "%d / %d", r.Sent, r.Answered)
@@ -179,7 +187,9 @@ func (r *soakResult) print(w io.Writer, asJSON bool) error {
 		}
 		row(c.name, "%d%s", c.n, mark)
 	}
-	row("elsewhere by tenths of the budget, and later", "%s", strings.Trim(fmt.Sprint(r.Back), "[]"))
+	if len(r.URLs) == 0 {
+		row("elsewhere by tenths of the budget, and later", "%s", strings.Trim(fmt.Sprint(r.Back), "[]"))
+	}
 	fmt.Fprintf(tw, "\t\n\tp50\tp99\tmax\tcount\n")
 	for _, q := range []struct {
 		name string
