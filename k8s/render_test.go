@@ -292,8 +292,26 @@ func TestOverlays_ARolloutTakesNoNodeBeforeAnotherIsThere(t *testing.T) {
 		if d.at("spec", "strategy", "rollingUpdate", "maxUnavailable") != 0 || d.at("spec", "strategy", "rollingUpdate", "maxSurge") != 1 {
 			t.Errorf("strategy: %v", d.at("spec", "strategy"))
 		}
-		if n, _ := d.at("spec", "replicas").(int); n < 3 {
-			t.Errorf("%d replicas", n)
+	})
+}
+
+func TestOverlays_OneAloneSaysHowManyNodesThereAre(t *testing.T) {
+	overlays(t, func(t *testing.T, m manifest) {
+		replicas, set := m.one(t, "Deployment", "godwit").at("spec", "replicas").(int)
+		scalers := m.kind("HorizontalPodAutoscaler")
+		if set == (len(scalers) > 0) {
+			t.Errorf("%d replicas (said: %t) beside %d autoscalers: each apply undoes what the autoscaler did, or nobody says", replicas, set, len(scalers))
+		}
+		for _, h := range scalers {
+			replicas, _ = h.at("spec", "minReplicas").(int)
+			for _, metric := range h.list("spec", "metrics") {
+				if metric.text("type") != "Resource" {
+					t.Errorf("a metric of type %s: where nothing serves it no pod is ever taken away", metric.text("type"))
+				}
+			}
+		}
+		if replicas < 3 {
+			t.Errorf("%d nodes at least, want 3", replicas)
 		}
 	})
 }
