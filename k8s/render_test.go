@@ -5,6 +5,7 @@ package k8s
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"maps"
@@ -150,7 +151,7 @@ func TestOverlays_EverySettingIsOneOfTheBinarys(t *testing.T) {
 			set = append(set, e.text("name"))
 		}
 		for _, name := range set {
-			if !slices.Contains(known, name) {
+			if !slices.Contains(known, name) && name != "GOMEMLIMIT" { // which is Go's
 				t.Errorf("%s is no setting", name)
 			}
 		}
@@ -185,6 +186,28 @@ func TestOverlays_APodOutlivesItsDrains(t *testing.T) {
 		seconds, _ := m.one(t, "Deployment", "godwit").at("spec", "template", "spec", "terminationGracePeriodSeconds").(int)
 		if grace := time.Duration(seconds) * time.Second; before <= 0 || grace <= before+budget {
 			t.Errorf("a pod has %s; its preStop takes %s and the drain of SIGTERM %s", grace, before, budget)
+		}
+	})
+}
+
+func TestOverlays_MemoryIsCollectedBeforeTheContainerIsEnded(t *testing.T) {
+	overlays(t, func(t *testing.T, m manifest) {
+		mebibytes := func(what, text, unit string) (n int) {
+			t.Helper()
+			if _, err := fmt.Sscanf(text, "%d"+unit, &n); err != nil || n <= 0 {
+				t.Fatalf("%s is %q, want a number of %s", what, text, unit)
+			}
+			return n
+		}
+		var soft int
+		for _, e := range node(m, t).list("env") {
+			if e.text("name") == "GOMEMLIMIT" {
+				soft = mebibytes("GOMEMLIMIT", e.text("value"), "MiB")
+			}
+		}
+		hard := 1024 * mebibytes("the limit", node(m, t).text("resources", "limits", "memory"), "Gi")
+		if soft == 0 || soft > hard*9/10 {
+			t.Errorf("GOMEMLIMIT is %d MiB, want at most nine tenths of %d", soft, hard)
 		}
 	})
 }
