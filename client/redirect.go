@@ -162,10 +162,21 @@ func (c *Client) follow(ctx context.Context, m *move) {
 }
 
 // dialAgain says whether the next dial may lead to another node, or to one that
-// has room by then.
+// has room by then. What only a gateway answers says that it led to a node that
+// has just gone.
 func dialAgain(err error) bool {
+	if Is(err, wire.SameNode) {
+		return true
+	}
 	var h *HTTPError
-	return Is(err, wire.SameNode) || errors.As(err, &h) && h.Status == http.StatusServiceUnavailable
+	if !errors.As(err, &h) {
+		return false
+	}
+	switch h.Status {
+	case http.StatusServiceUnavailable, http.StatusBadGateway, http.StatusGatewayTimeout:
+		return true
+	}
+	return false
 }
 
 // handover is one try. The frame goes out within the offer's life; its answer

@@ -73,9 +73,10 @@ func TestRedirect_ANodeThatCannotBeDialledChangesNothing(t *testing.T) {
 
 func TestRedirect_AtABalancerTheClientDialsAgainAFewTimes(t *testing.T) {
 	x := cross(t)
-	const busy = "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n"
 	x.to.mu.Lock()
-	x.to.refuse = []string{busy, busy}
+	for _, status := range []string{"503 Service Unavailable", "502 Bad Gateway", "504 Gateway Timeout"} {
+		x.to.refuse = append(x.to.refuse, "HTTP/1.1 "+status+"\r\nContent-Length: 0\r\n\r\n")
+	}
 	x.to.mu.Unlock()
 	x.p.refuse(x.ask, wire.Errorf(wire.SameNode, "it is me"))
 	x.p = x.to.accept()
