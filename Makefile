@@ -7,10 +7,10 @@ RUNS ?= 10
 MOVES ?= 100000
 TOOL := go tool -modfile=tools/go.mod
 
-.PHONY: help build run run-fleet test story chaos soak image fuzz bench bench-path profile lint fmt docs check
+.PHONY: help build run run-fleet test story chaos soak k8s-test image fuzz bench bench-path profile lint fmt docs check
 
 help: ## Show this help
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
 
 build: ## Build bin/godwit
 	go build -trimpath -ldflags "-X main.version=$(VERSION)" -o bin/godwit ./cmd/godwit
@@ -33,6 +33,13 @@ chaos: ## Faults by a seed, in virtual time: SEED=n repeats, RUNS=n, MOVES=n of 
 
 soak: need-redis build ## Ten rollouts of a fleet while 2,000 clients talk: what they missed
 	bin/godwit soak --nodes 3 --clients 2000 --rollouts 10 --budget 10s
+
+IMAGE ?= registry.local/godwit:dev
+NEXT ?= registry.local/godwit:next
+HOST ?= 127.0.0.1
+CLIENTS ?= 1000
+k8s-test: ## Roll, scale and kill the pods of a fleet on the cluster of KUBECONFIG while clients talk (docs/kubernetes.md)
+	go test -timeout 60m -count=1 -v ./k8s/e2e -k8s -image $(IMAGE) -next $(NEXT) -host $(HOST) -clients $(CLIENTS)
 
 image: ## Build the container image; without an engine, run what would be in it
 	scripts/image
