@@ -151,7 +151,7 @@ func (c *Client) follow(ctx context.Context, m *move) {
 	defer stop()
 	for n := 0; ; n++ {
 		var again bool
-		if again, m.err = c.handover(ctx, life, m); !again || n+1 == maxMoveDials || !dialAgain(m.err) {
+		if again, m.err = c.handover(ctx, life, m); !again || n+1 == maxMoveDials || !m.dialAgain(m.err) {
 			return
 		}
 		_, floor := judge(m.err, false)
@@ -163,9 +163,10 @@ func (c *Client) follow(ctx context.Context, m *move) {
 
 // dialAgain says whether the next dial may lead to another node, or to one that
 // has room by then. What only a gateway answers says that it led to a node that
-// has just gone.
-func dialAgain(err error) bool {
-	if Is(err, wire.SameNode) {
+// has just gone; and where the offer leads to the address that we are on, that
+// address is several nodes', of which one that cannot take us is not the last.
+func (m *move) dialAgain(err error) bool {
+	if Is(err, wire.SameNode) || m.offer.URL == m.from.url && Is(err, wire.Capacity) {
 		return true
 	}
 	var h *HTTPError

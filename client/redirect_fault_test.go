@@ -116,6 +116,19 @@ func TestRedirect_AtABalancerTheClientDialsAgainAFewTimes(t *testing.T) {
 	}
 }
 
+func TestRedirect_ANodeOfSeveralAtOneAddressThatHasNoRoomIsNotTheLast(t *testing.T) {
+	x := cross(t)
+	x.p.refuse(x.ask, wire.Errorf(wire.Capacity, "full"))
+	x.old.wantRefusal("o1", "capacity") // an address of its own: the next offer is of another node
+	x.to = x.s                          // the address that the client is on
+	x.offer("o2")
+	x.p.refuse(x.ask, wire.Errorf(wire.Capacity, "this node is draining"))
+	x.p = x.to.accept()
+	x.ask = x.p.want("handover")
+	x.over(at(4, 0))
+	x.p.want("handover.done")
+}
+
 func TestRedirect_TheOldSocketEndsBeforeTheAnswer(t *testing.T) {
 	for name, end := range map[string]func(old *peer){
 		"cut":   func(old *peer) { old.cut() },
