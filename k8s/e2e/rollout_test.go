@@ -55,7 +55,7 @@ func TestFleet_WhateverIsDoneToItsPodsNothingIsLost(t *testing.T) {
 	}
 }
 
-func TestProd_IsWhatAClusterTakes(t *testing.T) {
+func TestProd_IsTakenAndHasThreeNodesAskedFor(t *testing.T) {
 	needCluster(t)
 	c := claim(t)
 	if _, err := c.try(answers, "", "create", "namespace", c.namespace); err != nil {
@@ -63,7 +63,13 @@ func TestProd_IsWhatAClusterTakes(t *testing.T) {
 	}
 	// Pods are refused as they are made; whoever makes them is only warned.
 	c.kubectl(answers, "label", "namespace", c.namespace, "pod-security.kubernetes.io/warn=restricted")
-	if _, err := c.try(answers, "", "apply", "-k", c.in("prod", ""), "--dry-run=server", "--warnings-as-errors"); err != nil {
+	dir := c.in("prod", "")
+	if _, err := c.try(answers, "", "apply", "-k", dir, "--dry-run=server", "--warnings-as-errors"); err != nil {
 		t.Error(err)
 	}
+	// The pods cannot run here: it has no image, no Secret and no Redis.
+	if _, err := c.try(answers, "", "apply", "-k", dir); err != nil {
+		t.Fatal(err)
+	}
+	c.kubectl(starts+answers, "wait", "deployment/godwit", "--for", "jsonpath={.spec.replicas}=3", "--timeout", starts.String())
 }
