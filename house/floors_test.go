@@ -30,11 +30,12 @@ var floors = []floor{
 	{"bench", []string{"bench"}},
 	{"house", nil},
 	{"k8s", []string{""}},
-	{"handlers", []string{"handlers", "server", "wire", "rules", "store"}},
+	{"handlers", []string{"handlers", "server", "wire", "rules", "store", "measure"}},
 	{"client", []string{"client", "wire", "rules"}},
-	{"server", []string{"server", "store", "wire", "rules"}},
-	{"store", []string{"store", "rules"}},
+	{"server", []string{"server", "store", "wire", "rules", "measure"}},
+	{"store", []string{"store", "rules", "measure"}},
 	{"migrations", []string{"migrations", "store", "rules"}},
+	{"measure", nil},
 	{"rules", []string{"rules"}},
 	{"wire", []string{"wire"}},
 	{"internal", []string{""}}, // helpers of tests
@@ -53,7 +54,7 @@ var tenants = map[string][]string{
 	"github.com/golang-jwt/jwt":            {"server/auth", "cmd", "e2e"},
 	"github.com/go-json-experiment/json":   {"wire", "client", "server", "store", "handlers", "cmd", "e2e"},
 	"github.com/MicahParks":                {"server/auth"},
-	"github.com/prometheus":                {"handlers", "cmd"},
+	"github.com/prometheus":                {"handlers/metrics"},
 	"github.com/rs/xid":                    {"server", "cmd"},
 	"golang.org/x/sync":                    {"server", "client", "e2e", "cmd"},
 }
@@ -172,6 +173,12 @@ func TestFloors_FindsWhatIsWrong(t *testing.T) {
 		{"bench/load/crowd.go", "github.com/lxzan/gws", true},
 		{"wire/chatd/chatd.go", "godwit/wire/command", false},
 		{"cmd/godwit/serve.go", "godwit/store", false},
+		{"store/stats.go", "godwit/measure", false},
+		{"store/stats.go", "github.com/prometheus/client_golang/prometheus", true},
+		{"rules/order/order.go", "godwit/measure", true},
+		{"measure/measure.go", "godwit/rules/order", true},
+		{"handlers/admin/api.go", "github.com/prometheus/client_golang/prometheus", true},
+		{"handlers/metrics/metrics.go", "github.com/prometheus/client_golang/prometheus", false},
 		{"attic/x.go", "fmt", true},
 	} {
 		if why := complaint(c.file, c.imported, false); (why != "") != c.bad {

@@ -31,6 +31,12 @@ func TestSubscriber_AStoreThatStaysAwayIsSaidOnce(t *testing.T) {
 		done := make(chan error)
 		go func() { done <- sub.Run(ctx) }()
 		time.Sleep(time.Minute)
+		if got := sub.DeafFor(time.Now()); got != time.Minute || sub.Deaf(time.Now()) != got {
+			t.Errorf("deaf for %s, since %s; want a minute", got, sub.Deaf(time.Now()))
+		}
+		if tries := sub.Stats.Lost.Load(); tries < 500 || tries > 601 {
+			t.Errorf("%d connections lost, want ten a second", tries)
+		}
 		cancel()
 		<-done
 		if n := strings.Count(log.String(), "subscription lost"); n != 1 {

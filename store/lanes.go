@@ -58,9 +58,9 @@ func (l *lane) submit(ctx context.Context, w *write) {
 		select {
 		case l.queue <- w:
 		case <-t.C:
-			w.done(nil, unavailable("queue "+w.script.name, context.DeadlineExceeded))
+			l.answer(w, nil, unavailable("queue "+w.script.name, context.DeadlineExceeded))
 		case <-ctx.Done():
-			w.done(nil, unavailable("queue "+w.script.name, context.Cause(ctx)))
+			l.answer(w, nil, unavailable("queue "+w.script.name, context.Cause(ctx)))
 		}
 	}
 	select {
@@ -123,7 +123,7 @@ func (l *lane) flush(ctx context.Context, batch []*write) {
 	cmds, err := l.store.pipeline(ctx, l.store.direct, calls)
 	if err != nil {
 		for _, w := range batch {
-			w.done(nil, unavailable("run "+w.script.name, err))
+			l.answer(w, nil, unavailable("run "+w.script.name, err))
 		}
 		// Whoever queued behind has waited as long: do not let them wait for
 		// a second failure.
@@ -131,17 +131,23 @@ func (l *lane) flush(ctx context.Context, batch []*write) {
 		return
 	}
 	for i, w := range batch {
-		w.settle(cmds[i])
+		l.settle(w, cmds[i])
 	}
 }
 
-func (w *write) settle(cmd *redis.Cmd) {
+func (l *lane) settle(w *write, cmd *redis.Cmd) {
 	a, err := read(cmd)
 	if err != nil {
-		w.done(nil, unavailable("run "+w.script.name, err))
+		l.answer(w, nil, unavailable("run "+w.script.name, err))
 		return
 	}
-	w.done(a, nil)
+	l.answer(w, a, nil)
+}
+
+// answer counts how a write went, and says it.
+func (l *lane) answer(w *write, a answer, err error) {
+	l.store.answered(w.script, w.since, err)
+	w.done(a, err)
 }
 
 // refuse answers everything that waits.
@@ -149,7 +155,7 @@ func (l *lane) refuse(cause error) {
 	for {
 		select {
 		case w := <-l.queue:
-			w.done(nil, unavailable("run "+w.script.name, cause))
+			l.answer(w, nil, unavailable("run "+w.script.name, cause))
 		default:
 			return
 		}

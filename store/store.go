@@ -102,6 +102,7 @@ type Store struct {
 	rdb      *redis.Client // of all commands but a lane's; its callers share pipelines
 	direct   *redis.Client // carries the pipelines
 	lanes    []*lane
+	stats    map[*script]*ScriptStats // not changed after Open
 	embedded *embedded
 }
 
@@ -110,7 +111,7 @@ type Store struct {
 // by each operation's ErrUnavailable.
 func Open(cfg Config) (*Store, error) {
 	cfg.fill()
-	s := &Store{cfg: cfg}
+	s := &Store{cfg: cfg, stats: newStats()}
 	opt := &redis.Options{Dialer: cfg.Dial}
 	switch {
 	case cfg.URL != "":
@@ -212,17 +213,27 @@ func (s *Store) runAll(ctx context.Context, calls []call) ([]answer, error) {
 	if len(calls) == 0 {
 		return nil, nil
 	}
+	came := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.Timeout)
 	defer cancel()
 	cmds, err := s.pipeline(ctx, s.rdb, calls)
 	if err != nil {
+		for _, c := range calls {
+			s.answered(c.script, came, err)
+		}
 		return nil, unavailable("run "+calls[0].script.name, err)
 	}
 	out := make([]answer, len(cmds))
+	var failed error
 	for i, cmd := range cmds {
-		if out[i], err = read(cmd); err != nil {
-			return nil, unavailable("run "+calls[i].script.name, err)
+		out[i], err = read(cmd)
+		s.answered(calls[i].script, came, err)
+		if err != nil && failed == nil {
+			failed = unavailable("run "+calls[i].script.name, err)
 		}
+	}
+	if failed != nil {
+		return nil, failed
 	}
 	return out, nil
 }

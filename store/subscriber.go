@@ -56,6 +56,7 @@ type Subscriber struct {
 	store *Store
 	ref   Ref
 	out   Listener
+	Stats EarStats
 
 	kick chan struct{} // cap 1: channels to follow or to drop
 	deaf atomic.Int64  // unix ns since when nothing is heard; 0: hearing
@@ -181,6 +182,7 @@ func (s *Subscriber) Run(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return nil
 		}
+		s.Stats.Lost.Add(1)
 		if s.deaf.Load() == 0 {
 			level = slog.LevelWarn // it did hear; a store that stays away is said once
 		}
@@ -313,6 +315,7 @@ func (s *Subscriber) probe(ctx context.Context, nth int) error {
 	want := strconv.Itoa(nth)
 	ctx, cancel := context.WithTimeout(ctx, probeWithin)
 	defer cancel()
+	began := time.Now()
 	if err := s.store.rdb.Publish(ctx, s.ref.channel(), "p "+want).Err(); err != nil {
 		return fmt.Errorf("publish probe: %w", err)
 	}
@@ -320,6 +323,7 @@ func (s *Subscriber) probe(ctx context.Context, nth int) error {
 		select {
 		case got := <-s.heard:
 			if got == want {
+				s.Stats.Probe.Observe(time.Since(began))
 				return nil
 			}
 		case <-ctx.Done():
@@ -354,6 +358,7 @@ func (s *Subscriber) receive(ctx context.Context) error {
 func (s *Subscriber) confirm(m *redis.Subscription) error {
 	reset, err := s.confirmed(m)
 	if reset { // without mu: who is told may hold locks under which it follows
+		s.Stats.Resets.Add(1)
 		s.out.Reset()
 	}
 	return err
@@ -380,6 +385,7 @@ func (s *Subscriber) confirmed(m *redis.Subscription) (reset bool, err error) {
 	if s.deaf.Load() == 0 || s.lacking > 0 {
 		return false, nil
 	}
+	s.Stats.deaf += s.Deaf(time.Now())
 	s.deaf.Store(0)
 	reset, s.resetOnce = s.resetOnce, true
 	return reset, nil
