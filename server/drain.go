@@ -214,6 +214,7 @@ func (d *drainer) run(ctx context.Context) error {
 			s.Cancel()
 		}
 	}
+	d.n.drains.Add(ending(err))
 	close(d.ended)
 	d.n.lease.Kick() // its load has changed
 	d.n.orders.ring()
@@ -225,6 +226,19 @@ func (d *drainer) run(ctx context.Context) error {
 		d.n.log.Info("drained", "sessions", d.moved.Load()+d.told.Load(), "moved", d.moved.Load(), "told", d.told.Load(), "took", took)
 	}
 	return err
+}
+
+// ending is how a drain ended, in a word.
+func ending(err error) string {
+	switch {
+	case err == nil:
+		return "done"
+	case errors.Is(err, errUndone):
+		return "undone"
+	case errors.Is(err, errDrained):
+		return "over_budget"
+	}
+	return "cut"
 }
 
 func (d *drainer) loop(ctx context.Context) error {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/go-json-experiment/json/jsontext"
 
+	"godwit/measure"
 	"godwit/rules/handle"
 	"godwit/server/auth"
 	"godwit/server/fleet"
@@ -61,6 +62,8 @@ type Node struct {
 	started  time.Time
 	sockets  atomic.Int64
 	draining atomic.Bool
+	refused  *measure.Set // sockets, by why
+	drains   *measure.Set // by how they ended
 
 	drainMu sync.Mutex
 	drain   *drainer // guarded by drainMu: the last one
@@ -71,7 +74,7 @@ func New(cfg Config, st *store.Store, verifier *auth.Verifier, log *slog.Logger)
 	if cfg.Node.Boot == "" {
 		cfg.Node.Boot = rand.Text()[:12]
 	}
-	n := &Node{cfg: cfg, store: st, log: log, hub: hub.NewRegistry[*session.Session](), started: time.Now()}
+	n := &Node{cfg: cfg, store: st, log: log, hub: hub.NewRegistry[*session.Session](), started: time.Now(), refused: newRefused(), drains: newDrains()}
 	ref := cfg.Node
 	n.custody = &watch.Custody{
 		Store: st, Ref: ref, Hub: n.hub, Log: log,
@@ -95,7 +98,7 @@ func New(cfg Config, st *store.Store, verifier *auth.Verifier, log *slog.Logger)
 	n.sweep = &watch.Sweep{Store: st, Ref: ref, Lease: n.lease, Log: log}
 	n.door = &session.Door{
 		Config: cfg.Config, Store: st, Relay: n.relay, Hub: n.hub, Board: n.board, Verifier: verifier,
-		Leaving: leaving{n.leaving, n.custody}, Moves: n.mover, Calls: n.calls, Turns: session.NewTurns(),
+		Leaving: leaving{n.leaving, n.custody}, Moves: n.mover, Calls: n.calls, Turns: session.NewTurns(), Stats: session.NewStats(),
 		Fenced: func() bool { return n.lease.Fenced(time.Now()) }, Full: n.full,
 		Log: log,
 	}
@@ -267,20 +270,29 @@ func (n *Node) depart(ctx context.Context) {
 // Admit decides whether a socket may come in; Left must follow each one that
 // did, when it is gone.
 func (n *Node) Admit() *session.Refusal {
+	r, why := n.admit()
+	if r != nil {
+		n.refused.Add(why)
+	}
+	return r
+}
+
+// admit is Admit, and why not in a word.
+func (n *Node) admit() (r *session.Refusal, why string) {
 	switch {
 	case n.draining.Load():
-		return &session.Refusal{Reason: "draining", RetryAfter: time.Second}
+		return &session.Refusal{Reason: "draining", RetryAfter: time.Second}, "draining"
 	case !isClosed(n.lease.Joined()):
-		return &session.Refusal{Reason: "joining", RetryAfter: time.Second}
+		return &session.Refusal{Reason: "joining", RetryAfter: time.Second}, "joining"
 	case n.lease.Fenced(time.Now()), !n.lease.Reachable():
-		return &session.Refusal{Reason: "the store cannot be reached", RetryAfter: 2 * time.Second}
+		return &session.Refusal{Reason: "the store cannot be reached", RetryAfter: 2 * time.Second}, "store"
 	}
 	// Whoever a place is kept for comes in, too; full holds the others back.
 	if now := n.sockets.Add(1); n.cfg.MaxSessions > 0 && now > int64(n.cfg.MaxSessions+n.mover.Pending()) {
 		n.sockets.Add(-1)
-		return &session.Refusal{Reason: "full", RetryAfter: 5 * time.Second}
+		return &session.Refusal{Reason: "full", RetryAfter: 5 * time.Second}, "full"
 	}
-	return nil
+	return nil, ""
 }
 
 // full says whether the places that are left are kept for sessions on their way.
@@ -301,9 +313,13 @@ func (n *Node) Enter(ctx context.Context, sock session.Socket, e session.Entry) 
 	return n.door.Enter(ctx, sock, e)
 }
 
-// Verify says whom a token lets in.
+// Verify says whom a token lets in that is no hello's.
 func (n *Node) Verify(ctx context.Context, token string) (auth.Claims, *wire.Error) {
-	return n.door.Verify(ctx, token)
+	claims, bad := n.door.Verify(ctx, token)
+	if bad != nil {
+		n.door.Stats.Refused(bad)
+	}
+	return claims, bad
 }
 
 // UserOf is the user that a handle belongs to, or "" if nobody has it.
@@ -322,6 +338,25 @@ type State struct {
 	JoinedOnce     bool
 	StoreReachable bool
 	Draining       bool
+}
+
+// Unready is why /readyz does not answer 200, in words for people; empty: it does.
+func (s State) Unready() []string {
+	var why []string
+	for _, c := range []struct {
+		bad  bool
+		text string
+	}{
+		{!s.JoinedOnce, "joining"},
+		{s.JoinedOnce && !s.Joined, "the lease is over"},
+		{!s.StoreReachable, "the store cannot be reached"},
+		{s.Draining, "draining"},
+	} {
+		if c.bad {
+			why = append(why, c.text)
+		}
+	}
+	return why
 }
 
 // State tells how the node stands now.

@@ -100,6 +100,7 @@ func (c *chat) send(m chatd.RTMsg) {
 		to, bad = c.receiver(m)
 	}
 	if bad != nil {
+		s.Refused(bad)
 		refuse(c.line, chatd.OpRTMsg, bad)
 		return
 	}

@@ -121,6 +121,26 @@ func (h *Handler) open() []*Conn {
 	return slices.Collect(maps.Keys(h.conns))
 }
 
+// Waiting is what sockets have not taken yet, in bytes.
+type Waiting struct {
+	Live    int // events as they happen
+	Answers int // to requests
+	Replay  int // events of the log
+	Most    int // of live events, for one socket
+}
+
+// Waiting adds up what waits for all sockets.
+func (h *Handler) Waiting() (w Waiting) {
+	for _, c := range h.open() {
+		size := c.box.sizes()
+		w.Live += size[live]
+		w.Answers += size[answer]
+		w.Replay += size[replay]
+		w.Most = max(w.Most, size[live])
+	}
+	return w
+}
+
 // take serves a connection until it ends, unless the handler has ended.
 func (h *Handler) take(c *Conn) bool {
 	h.mu.Lock()

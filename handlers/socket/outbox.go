@@ -149,6 +149,13 @@ func (o *outbox) over() bool {
 	return o.sealed || o.broken
 }
 
+// sizes is how much waits of each kind, in bytes.
+func (o *outbox) sizes() [kinds]int {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.waiting
+}
+
 // start runs the writer if it does not run. Called with mu held.
 func (o *outbox) start() {
 	if !o.writing {

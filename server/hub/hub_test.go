@@ -52,15 +52,15 @@ func TestSeats_DeliverGoesToWhoIsAddressedAndNotToTheSender(t *testing.T) {
 			seats.Put(s)
 			ears[client] = e
 		}
-		seats.Deliver("e", message(5, 1, c.to))
+		told, _ := seats.Deliver("e", message(5, 1, c.to))
 		var got []uint32
 		for client, e := range ears {
 			if len(e.got) > 0 {
 				got = append(got, client)
 			}
 		}
-		if slices.Sort(got); !slices.Equal(got, c.want) {
-			t.Errorf("%s: delivered to %v, want %v", c.name, got, c.want)
+		if slices.Sort(got); !slices.Equal(got, c.want) || told != len(c.want) {
+			t.Errorf("%s: delivered to %v, says %d, want %v", c.name, got, told, c.want)
 		}
 	}
 }
@@ -99,7 +99,8 @@ func TestSeats_WhoIsPutOutIsNamed(t *testing.T) {
 			seats.Put(s)
 		}
 		var got []uint32
-		for _, s := range seats.Deliver("e", c.ev) {
+		_, out := seats.Deliver("e", c.ev)
+		for _, s := range out {
 			got = append(got, s.Reader.Client)
 		}
 		if slices.Sort(got); !slices.Equal(got, c.want) {

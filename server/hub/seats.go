@@ -78,22 +78,26 @@ func (s *Seats) All() []*Seat { return append([]*Seat(nil), s.all...) }
 // Len is the number of seats.
 func (s *Seats) Len() int { return len(s.all) }
 
-// Deliver hands an entry of an epoch to every seat that it is for, and returns
-// the seats that it puts out.
-func (s *Seats) Deliver(epoch string, ev *wire.RoomEvent) (expelled []*Seat) {
+// Deliver hands an entry of an epoch to every seat that it is for. It returns
+// how many those are, and the seats that it puts out.
+func (s *Seats) Deliver(epoch string, ev *wire.RoomEvent) (told int, expelled []*Seat) {
 	e := Address(ev)
 	if e.Message && e.ToClient != nil {
-		if i, ok := s.byClient[*e.ToClient]; ok {
-			s.all[i].deliver(epoch, e, ev)
+		if i, ok := s.byClient[*e.ToClient]; ok && s.all[i].deliver(epoch, e, ev) {
+			told = 1
 		}
-		return nil
+		return told, nil
 	}
 	for _, seat := range s.all {
-		if seat.deliver(epoch, e, ev) && PutsOut(ev, seat.Reader.Client) {
+		if !seat.deliver(epoch, e, ev) {
+			continue
+		}
+		told++
+		if PutsOut(ev, seat.Reader.Client) {
 			expelled = append(expelled, seat)
 		}
 	}
-	return expelled
+	return told, expelled
 }
 
 // PutsOut says whether an event ends a client's membership against its will.

@@ -13,6 +13,7 @@ import (
 
 	"github.com/rs/xid"
 
+	"godwit/measure"
 	"godwit/rules/drain"
 	"godwit/rules/redirect"
 	"godwit/server/ask"
@@ -56,6 +57,8 @@ type Mover struct {
 	load    func() int
 	leaving func() bool
 
+	Stats map[string]*measure.Set // offers by what for, and what became of them
+
 	words chan saying // what is to be said to other nodes
 
 	desk *ask.Desk // where targets' words are waited for
@@ -84,7 +87,7 @@ func New(cfg Config, st *store.Store, load func() int, leaving func() bool, log 
 	}
 	return &Mover{
 		cfg: cfg, store: st, log: log, key: key, load: load, leaving: leaving,
-		words: make(chan saying, wordsMost), desk: ask.New(st), kept: make(map[string]redirect.Target), sent: make(map[string]int),
+		words: make(chan saying, wordsMost), desk: ask.New(st), Stats: newStats(), kept: make(map[string]redirect.Target), sent: make(map[string]int),
 		keys: make(map[store.Ref]string),
 	}
 }
@@ -172,6 +175,14 @@ type Why struct {
 // Errors: ErrNoTarget, ErrUnable, store.ErrBusy, store.ErrMoved, store.ErrGone,
 // store.ErrUnavailable.
 func (m *Mover) Offer(ctx context.Context, s *session.Session, why Why) error {
+	err := m.offer(ctx, s, why)
+	if err != nil {
+		m.count(why, unoffered(err))
+	}
+	return err
+}
+
+func (m *Mover) offer(ctx context.Context, s *session.Session, why Why) error {
 	if s.Caps() != "redirect" {
 		return ErrUnable
 	}
@@ -219,27 +230,28 @@ func (m *Mover) tell(ctx context.Context, s *session.Session, o store.Offer, url
 		return err
 	}
 	target := o.Target.String()
-	m.count(target, 1)
+	m.towards(target, 1)
 	err = s.Offer(ctx, session.Offering{
 		Offer: o, URL: url, Token: token, Life: m.cfg.Life, Reason: why.Reason, Final: why.Final,
 		Over: func(state store.OfferState) {
-			m.count(target, -1)
+			m.towards(target, -1)
 			if state != store.OfferCommitted && state != "" {
 				m.release(o)
 			}
 			m.log.Debug("redirect over", "session", o.Session, "offer", o.ID, "state", string(state))
+			m.count(why, cmp.Or(string(state), unknown))
 			if why.Over != nil {
 				why.Over(state)
 			}
 		},
 	})
 	if err != nil {
-		m.count(target, -1)
+		m.towards(target, -1)
 	}
 	return err
 }
 
-func (m *Mover) count(target string, n int) {
+func (m *Mover) towards(target string, n int) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.sent[target] += n; m.sent[target] == 0 {

@@ -29,6 +29,7 @@ type Stats struct {
 	Dropped atomic.Uint64 // messages that found a full queue
 	Read    atomic.Uint64 // values read from the store
 	Told    atomic.Uint64 // presence told to sessions
+	Changed atomic.Uint64 // values that were known here and became others
 }
 
 // Board is who sees whom on this node.
@@ -153,6 +154,9 @@ func (b *Board) learn(u *user, p store.Presence) {
 	u.release()
 	if u.value == was {
 		return
+	}
+	if !first {
+		b.Stats.Changed.Add(1)
 	}
 	other, self := u.event(), &wire.Presence{Self: true, Presence: u.value, PV: u.pv}
 	b.round++

@@ -18,6 +18,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"godwit/measure"
 	"godwit/server/wait"
 	"godwit/store"
 	"godwit/wire"
@@ -43,12 +44,19 @@ const (
 
 // Stats counts what the relay did since it was made.
 type Stats struct {
-	Heard    atomic.Uint64 // messages from the fan-out
-	Dropped  atomic.Uint64 // messages that found a full worker
-	Filled   atomic.Uint64 // entries read from the log to fill a hole
-	Holes    atomic.Uint64 // holes found
-	Resets   atomic.Uint64 // rooms reset
-	Verified atomic.Uint64 // rounds in which all heads were compared
+	Heard    atomic.Uint64    // messages from the fan-out
+	Dropped  atomic.Uint64    // messages that found a full worker
+	Filled   atomic.Uint64    // entries read from the log to fill a hole
+	Holes    atomic.Uint64    // holes found
+	Resets   atomic.Uint64    // rooms reset
+	Verified atomic.Uint64    // rounds in which all heads were compared
+	Told     atomic.Uint64    // live events given to members here, each counted for each
+	Calls    [2]atomic.Uint64 // entries by which a room's call ended, and began
+	// Took is from when a message was heard until it was queued for every member
+	// here that it is for. One that waited for others counts its wait; one that
+	// was lost on its way counts from when that was noticed. What is for nobody
+	// here does not count, and neither do replays.
+	Took measure.Histogram
 }
 
 // Roster keeps who is in the rooms, and how present. Its methods do not wait.
@@ -91,6 +99,7 @@ type Relay struct {
 type heard struct {
 	room string
 	msg  store.Message
+	came time.Time
 }
 
 type job func(context.Context)
@@ -139,7 +148,7 @@ func (r *Relay) Run(ctx context.Context) error {
 func (r *Relay) Heard(room string, m store.Message) {
 	r.Stats.Heard.Add(1)
 	select {
-	case r.queues[maphash.String(r.seed, room)%workers] <- heard{room, m}:
+	case r.queues[maphash.String(r.seed, room)%workers] <- heard{room, m, time.Now()}:
 	default:
 		r.Stats.Dropped.Add(1)
 		r.Suspect()
@@ -161,9 +170,18 @@ func (r *Relay) work(ctx context.Context, q <-chan heard) {
 			return
 		case h := <-q:
 			if rm := r.find(h.room); rm != nil {
-				rm.heard(h.msg)
+				rm.heard(h.msg, h.came)
 			}
 		}
+	}
+}
+
+// changed counts an entry that says whether a room is in a call.
+func (r *Relay) changed(on bool) {
+	if on {
+		r.Stats.Calls[1].Add(1)
+	} else {
+		r.Stats.Calls[0].Add(1)
 	}
 }
 

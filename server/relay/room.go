@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -32,7 +33,8 @@ type Room struct {
 	ready <-chan struct{}
 
 	mu        sync.Mutex
-	track     order.Track[*wire.RoomEvent]
+	track     order.Track[timed]
+	missing   time.Time // since when the hole is known that is being filled
 	seats     hub.Seats
 	ts        int64  // of the last entry delivered, ms
 	trusted   uint64 // the era in which the position was compared with the log
@@ -125,7 +127,9 @@ func (rm *Room) Sit(seat *hub.Seat, epoch string, after, head uint64) bool {
 		one := hub.Seats{}
 		one.Put(seat)
 		for _, ev := range rm.recent[i:] {
-			for _, out := range one.Deliver(epoch, ev) {
+			told, expelled := one.Deliver(epoch, ev)
+			rm.relay.Stats.Told.Add(uint64(told))
+			for _, out := range expelled {
 				rm.seats.Remove(out)
 				rm.expelLater([]*hub.Seat{out})
 			}
@@ -167,7 +171,13 @@ func (rm *Room) Delivered(seat *hub.Seat) (epoch string, seq uint64) {
 	return epoch, max(head, seat.After)
 }
 
-func (rm *Room) heard(m store.Message) {
+// timed is an event, and when this node heard it.
+type timed struct {
+	*wire.RoomEvent
+	came time.Time
+}
+
+func (rm *Room) heard(m store.Message, came time.Time) {
 	var out []*hub.Seat
 	if m.Presence != nil { // it has no place in the order, but a join or leave before it goes before it
 		rm.relay.roster.Presence(*m.Presence)
@@ -178,9 +188,10 @@ func (rm *Room) heard(m store.Message) {
 	case m.Entry == nil:
 		out = rm.apply(rm.track.Announced(m.Epoch, m.Head))
 	case m.Entry.Seq == 0:
-		rm.seats.Deliver("", Event(rm.name, m.Entry))
+		told, _ := rm.seats.Deliver("", Event(rm.name, m.Entry))
+		rm.delivered(told, came)
 	default:
-		out = rm.apply(rm.track.Heard(m.Epoch, m.Head, Event(rm.name, m.Entry)))
+		out = rm.apply(rm.track.Heard(m.Epoch, m.Head, timed{Event(rm.name, m.Entry), came}))
 	}
 	rm.mu.Unlock()
 	rm.expel(out)
@@ -199,19 +210,31 @@ func (rm *Room) expelLater(seats []*hub.Seat) {
 	}
 }
 
+// delivered counts an event that went to so many members.
+func (rm *Room) delivered(told int, came time.Time) {
+	if told > 0 {
+		rm.relay.Stats.Told.Add(uint64(told))
+		rm.relay.Stats.Took.Observe(time.Since(came))
+	}
+}
+
 // apply does what a step says. Called with mu held; it returns the seats that
 // were put out, to be told without it.
-func (rm *Room) apply(step order.Step[*wire.RoomEvent]) (expelled []*hub.Seat) {
+func (rm *Room) apply(step order.Step[timed]) (expelled []*hub.Seat) {
 	epoch, _ := rm.track.Position()
-	for _, ev := range step.Deliver {
+	for _, t := range step.Deliver {
+		ev := t.RoomEvent
 		rm.ts = ev.TS
 		if rm.holds > 0 {
 			rm.remember(ev)
 		}
 		if ev.InCall != nil {
+			rm.relay.changed(*ev.InCall)
 			rm.relay.call(rm, store.Head{Epoch: epoch, Seq: ev.Seq}, *ev.InCall)
 		}
-		for _, seat := range rm.seats.Deliver(epoch, ev) {
+		told, out := rm.seats.Deliver(epoch, ev)
+		rm.delivered(told, t.came)
+		for _, seat := range out {
 			rm.seats.Remove(seat)
 			expelled = append(expelled, seat)
 		}
@@ -221,6 +244,7 @@ func (rm *Room) apply(step order.Step[*wire.RoomEvent]) (expelled []*hub.Seat) {
 	}
 	if step.Fill {
 		rm.relay.Stats.Holes.Add(1)
+		rm.missing = time.Now()
 		rm.relay.spawn(func(ctx context.Context) { rm.fill(ctx, step.From, step.To) })
 	}
 	if step.Reset {
@@ -250,15 +274,15 @@ func (rm *Room) fill(ctx context.Context, from, to uint64) {
 			}
 			continue
 		}
-		var step order.Step[*wire.RoomEvent]
+		var step order.Step[timed]
 		rm.mu.Lock()
 		if epoch, _ := rm.track.Position(); page.Epoch != epoch {
 			rm.track.Stop()
 			step.Reset = true
 		} else {
-			seqs, events := make([]uint64, len(page.Entries)), make([]*wire.RoomEvent, len(page.Entries))
+			seqs, events := make([]uint64, len(page.Entries)), make([]timed, len(page.Entries))
 			for i := range page.Entries {
-				seqs[i], events[i] = page.Entries[i].Seq, Event(rm.name, &page.Entries[i])
+				seqs[i], events[i] = page.Entries[i].Seq, timed{Event(rm.name, &page.Entries[i]), rm.missing}
 			}
 			rm.relay.Stats.Filled.Add(uint64(len(seqs)))
 			step = rm.track.Filled(seqs, events)

@@ -20,21 +20,22 @@ const beatEvery = 500 * time.Millisecond
 // is answered when it is written. One that changes nothing may be written a
 // while later, with others of its room, and holds nobody up until then.
 func (s *Session) beat(ctx context.Context, params jsontext.Value, done func(Reply)) {
+	const method = "call.beat"
 	p, bad := parse(params, func(p *wire.Beat) string { return p.Room })
 	if bad == nil && (p.Status == nil || *p.Status > 1) {
 		bad = wire.ErrParams("status is 1 (in the call) or 0 (left it)")
 	}
 	if bad != nil {
-		done(Reply{Err: bad})
+		done(s.answered(method, Reply{Err: bad}))
 		return
 	}
 	at := s.place(p.Room)
 	switch {
 	case at == nil:
-		done(Reply{Err: notMember()})
+		done(s.answered(method, Reply{Err: notMember()}))
 		return
 	case s.door.Fenced():
-		done(Reply{Err: wire.ErrUnavailable()})
+		done(s.answered(method, Reply{Err: wire.ErrUnavailable()}))
 		return
 	}
 	in, now := *p.Status == 1, time.Now()
@@ -55,8 +56,7 @@ func (s *Session) beat(ctx context.Context, params jsontext.Value, done func(Rep
 	}
 	s.mu.Unlock()
 	if known {
-		done(Reply{Result: wire.Empty{}})
-		done = func(Reply) {}
+		done(s.answered(method, Reply{Result: wire.Empty{}}))
 	}
 	over := make(chan struct{})
 	s.door.Calls.Beat(at.room, s.member(), in, soon, func(err error) {
@@ -73,11 +73,13 @@ func (s *Session) beat(ctx context.Context, params jsontext.Value, done func(Rep
 			at.news = time.Now()
 		}
 		s.mu.Unlock()
+		reply := Reply{Result: wire.Empty{}}
 		if err != nil {
-			done(s.fail("call.beat", err))
-			return
+			reply = s.fail(method, err)
 		}
-		done(Reply{Result: wire.Empty{}})
+		if !known {
+			done(s.answered(method, reply))
+		}
 	})
 	if !again { // what comes next is to find the change
 		select {

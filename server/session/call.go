@@ -39,7 +39,7 @@ var methods = map[string]method{
 // take effect in the order in which they came.
 func (s *Session) Call(ctx context.Context, name string, params jsontext.Value, done func(Reply)) {
 	if err := s.Count(); err != nil {
-		done(Reply{Err: err})
+		done(s.answered(name, Reply{Err: err}))
 		return
 	}
 	if name == "room.send" {
@@ -53,14 +53,14 @@ func (s *Session) Call(ctx context.Context, name string, params jsontext.Value, 
 	}
 	run, ok := methods[name]
 	if !ok {
-		done(Reply{Err: wire.ErrMethod(name)})
+		done(s.answered(name, Reply{Err: wire.ErrMethod(name)}))
 		return
 	}
-	done(run(s, ctx, params))
+	done(s.answered(name, run(s, ctx, params)))
 }
 
 // Count takes account of one request, as Call does, and says why it is not
-// served. A way in that calls Post counts first.
+// served. A way in that calls Post counts first, and says what it has Refused.
 func (s *Session) Count() *wire.Error {
 	if ok, after := s.bucket.Take(time.Now()); !ok {
 		return wire.ErrRateLimited(after)

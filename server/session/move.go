@@ -3,6 +3,7 @@ package session
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/go-json-experiment/json/jsontext"
@@ -62,6 +63,13 @@ func (s *Session) Caps() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.record.Caps
+}
+
+func capsOf(caps []string) string {
+	if slices.Contains(caps, "redirect") {
+		return "redirect" // the others mean nothing to this version
+	}
+	return ""
 }
 
 // Offer writes an offer and tells the client. On an error there is none, and

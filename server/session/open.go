@@ -45,6 +45,7 @@ func (d *Door) Open(ctx context.Context, sock Socket, name string, params jsonte
 	default:
 		reply = Reply{Err: wire.ErrMethod(name)}
 	}
+	d.Stats.opened(name, reply.Err)
 	if reply.Err == nil {
 		return s, reply
 	}
@@ -103,7 +104,7 @@ func (d *Door) hello(ctx context.Context, sock Socket, params jsontext.Value) (*
 	if p.Presence != nil {
 		e.Presence = *p.Presence
 	}
-	return d.Enter(ctx, sock, e)
+	return d.enter(ctx, sock, e)
 }
 
 // Verify says whom a token lets in.
@@ -135,9 +136,15 @@ type Entry struct {
 	Dialect  string // one of store.Dialect...
 }
 
-// Enter opens a new session. The reply's result is a *wire.Session, its error
-// one that another try may not meet.
+// Enter opens a new session, for a way in whose login is no JSON. The reply's
+// result is a *wire.Session, its error one that another try may not meet.
 func (d *Door) Enter(ctx context.Context, sock Socket, e Entry) (*Session, Reply) {
+	s, reply := d.enter(ctx, sock, e)
+	d.Stats.Logins[WayBinary].Add(outcome(reply.Err))
+	return s, reply
+}
+
+func (d *Door) enter(ctx context.Context, sock Socket, e Entry) (*Session, Reply) {
 	turn, ok := d.admit(ctx)
 	if !ok {
 		return nil, Reply{Err: wire.ErrUnavailable()}
@@ -199,13 +206,6 @@ func (d *Door) closed(what string, err error) Reply {
 	}
 	d.Log.Error("first request failed", "method", what, "error", err)
 	return Reply{Err: wire.ErrInternal()}
-}
-
-func capsOf(caps []string) string {
-	if slices.Contains(caps, "redirect") {
-		return "redirect" // the others mean nothing to this version
-	}
-	return ""
 }
 
 // object is the session object without its rooms and who is present.

@@ -17,6 +17,7 @@ func (s *Session) send(ctx context.Context, params jsontext.Value, done func(Rep
 	var p wire.Send
 	if err := wire.Decode(params, &p); err != nil {
 		s.land()
+		s.Refused(err)
 		done(Reply{Err: err})
 		return
 	}
@@ -38,22 +39,22 @@ func (s *Session) post(ctx context.Context, p *wire.Send, most int, done func(Re
 	}
 	draft, bad := s.draft(p, most)
 	if bad != nil {
-		done(Reply{Err: bad})
+		done(s.posted(p.Ephemeral, Reply{Err: bad}))
 		return
 	}
 	at := s.place(p.Room)
 	if at == nil {
-		done(Reply{Err: notMember()})
+		done(s.posted(p.Ephemeral, Reply{Err: notMember()}))
 		return
 	}
 	if s.door.Fenced() {
-		done(Reply{Err: wire.ErrUnavailable()})
+		done(s.posted(p.Ephemeral, Reply{Err: wire.ErrUnavailable()}))
 		return
 	}
 	s.flight <- struct{}{}
 	land := func(reply Reply) {
 		<-s.flight
-		done(reply)
+		done(s.posted(draft.Ephemeral, reply))
 	}
 	s.deliver(ctx, at, draft, func(sent store.Sent, err error) {
 		if !errors.Is(err, store.ErrWiped) {

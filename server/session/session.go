@@ -73,8 +73,9 @@ type Door struct {
 	// Fenced says that the node's lease is over, so that nothing may be written.
 	Fenced func() bool
 	// Full says that the node has no place but for those who were told to come.
-	Full func() bool
-	Log  *slog.Logger
+	Full  func() bool
+	Stats *Stats
+	Log   *slog.Logger
 }
 
 // Session is one attachment.

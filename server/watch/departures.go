@@ -86,6 +86,13 @@ func (d *Departures) Flush(ctx context.Context) error {
 	}
 }
 
+// Len is how many departures the store has not been told of.
+func (d *Departures) Len() int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return len(d.queue) + d.busy
+}
+
 func (d *Departures) work(ctx context.Context) {
 	for {
 		select {

@@ -1,0 +1,44 @@
+package relay
+
+import (
+	"context"
+	"log/slog"
+	"testing"
+
+	"godwit/rules/address"
+	"godwit/server/hub"
+	"godwit/store"
+	"godwit/wire"
+)
+
+// BenchmarkHeard is one entry from the fan-out to 100 members of a node.
+func BenchmarkHeard(b *testing.B) {
+	r := New(nil, nil, slog.New(slog.DiscardHandler))
+	rm := &Room{relay: r, name: "r", refs: 1}
+	r.rooms["r"] = rm
+	rm.track.Start("e", 0)
+	for i := range uint32(100) {
+		rm.seats.Put(&hub.Seat{Ear: silent{}, Reader: address.Reader{User: "u", Client: i + 2, Open: true}, Epoch: "e"})
+	}
+	b.ReportAllocs()
+	for seq := uint64(1); b.Loop(); seq++ {
+		e := &store.Entry{Seq: seq}
+		e.Kind, e.User, e.Client = string(wire.KindMessage), "u", 1
+		r.Heard("r", store.Message{Epoch: "e", Head: seq, Entry: e})
+		select {
+		case h := <-r.queues[0]:
+			rm.heard(h.msg, h.came)
+		case h := <-r.queues[1]:
+			rm.heard(h.msg, h.came)
+		}
+	}
+}
+
+type silent struct{}
+
+func (silent) Deliver(*wire.RoomEvent) {}
+func (silent) Reset(wire.Reset)        {}
+func (silent) Expelled(string)         {}
+func (silent) Rejoin(context.Context, string, store.Known) (r store.Room, _ error) {
+	return r, nil
+}
