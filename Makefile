@@ -77,6 +77,7 @@ fmt: ## Format the code
 docs: ## Write what of the docs comes from the code
 	go test ./cmd/godwit -run TestReadme -rewrite
 	go test ./handlers/admin -run TestAPI_DescribesItself -rewrite
+	go test ./handlers/metrics -run TestDocs -rewrite
 
 check: ## What CI runs
 	.ci/run

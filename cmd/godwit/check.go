@@ -29,6 +29,9 @@ func (s *Settings) check(unread map[string]bool) (wrong []problem) {
 			bad(c.name, "host:port or :port")
 		}
 	}
+	if s.Pprof && s.AdminToken == "" {
+		bad("GODWIT_PPROF", "a GODWIT_ADMIN_TOKEN with it: profiles are for who has that")
+	}
 	for _, c := range []struct {
 		name  string
 		value time.Duration

@@ -25,6 +25,7 @@ import (
 
 	"godwit/handlers/admin"
 	"godwit/handlers/binary"
+	nodemetrics "godwit/handlers/metrics"
 	"godwit/handlers/socket"
 	"godwit/migrations"
 	"godwit/server"
@@ -221,7 +222,11 @@ func (m *node) run(ctx context.Context) error {
 	router.Method(http.MethodGet, "/v1/chatd/{room}", binary.Chatd(binary.Config{MessageBytes: messageBytes(s)}, n, ws))
 	router.Method(http.MethodGet, "/v1/statusd", binary.Statusd(n, ws))
 	web := m.server(router)
-	ops := m.server(admin.New(admin.Config{Token: s.AdminToken, State: n.State, Fleet: n.Fleet(), MessageBytes: s.MaxMessage, MaxContacts: s.MaxContacts, Log: m.log}))
+	ops := m.server(admin.New(admin.Config{
+		Token: s.AdminToken, State: n.State, Fleet: n.Fleet(), MessageBytes: s.MaxMessage, MaxContacts: s.MaxContacts,
+		Metrics:  nodemetrics.New(nodemetrics.Config{Node: n, Sockets: ws, Store: st, Revision: s.Revision, Version: revision(), Log: m.log}),
+		Profiles: s.Pprof, Log: m.log,
+	}))
 
 	// The order of the stop: sockets, then the node that served them, then
 	// what shows how it stands.

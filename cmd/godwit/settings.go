@@ -66,6 +66,7 @@ type Settings struct {
 
 	LogLevel   string `envconfig:"GODWIT_LOG_LEVEL" default:"info" doc:"debug, info, warn or error"`
 	LogFormat  string `envconfig:"GODWIT_LOG_FORMAT" doc:"text or json; empty is text on a terminal, else json"`
+	Pprof      bool   `envconfig:"GODWIT_PPROF" default:"false" doc:"serve /debug/pprof on the admin listener, to who has GODWIT_ADMIN_TOKEN"`
 	ProfileDir string `envconfig:"GODWIT_PROFILE_DIR" doc:"directory for profiles of CPU and memory: a SIGUSR1 begins, the next ends; empty is none"`
 }
 

@@ -33,7 +33,16 @@ type Config struct {
 	MessageBytes int
 	// MaxContacts is how long a list of contacts may be: what a body may hold.
 	MaxContacts int
+	Metrics     Metrics
+	Profiles    bool // serve /debug/pprof, behind the token
 	Log         *slog.Logger
+}
+
+// Metrics shows what the node counts, and counts what is asked of this way in.
+type Metrics interface {
+	http.Handler
+	// Served counts a request by the pattern of its path.
+	Served(route, method string, status int)
 }
 
 // Fleet is what the API asks; server/fleet answers it. Each noun names its part.
@@ -53,15 +62,19 @@ type api struct {
 	log          *slog.Logger
 }
 
-// New serves the probes, /openapi.json and /admin/v1.
+// New serves the probes, /metrics, /openapi.json, /admin/v1 and maybe /debug/pprof.
 func New(cfg Config) http.Handler {
 	r := chi.NewRouter()
-	r.Use(jsonBody, guard(cfg.Token), audit(cfg.Log))
+	r.Use(served(cfg.Metrics.Served), jsonBody, guard(cfg.Token), audit(cfg.Log))
 	r.NotFound(func(w http.ResponseWriter, _ *http.Request) { problem(w, http.StatusNotFound, "there is nothing here") })
 	r.MethodNotAllowed(func(w http.ResponseWriter, _ *http.Request) {
 		problem(w, http.StatusMethodNotAllowed, "this path has other methods")
 	})
 	probes(r, cfg.State)
+	r.Method(http.MethodGet, "/metrics", cfg.Metrics)
+	if cfg.Profiles {
+		profiles(r)
+	}
 	c := huma.DefaultConfig("Godwit", "1")
 	c.DocsPath, c.SchemasPath, c.CreateHooks = "", "", nil // no page from elsewhere, no $schema in answers
 	c.Info.Description = "What operators ask of a fleet. Every answer is about the fleet, not the node asked."
@@ -114,7 +127,7 @@ func jsonBody(next http.Handler) http.Handler {
 	})
 }
 
-// guard lets in to the API who has the token.
+// guard lets in to the API, and to the profiles, who has the token.
 func guard(token string) func(http.Handler) http.Handler {
 	want := sha256.Sum256([]byte(token))
 	return func(next http.Handler) http.Handler {
@@ -122,7 +135,7 @@ func guard(token string) func(http.Handler) http.Handler {
 			scheme, given, _ := strings.Cut(r.Header.Get("Authorization"), " ")
 			got := sha256.Sum256([]byte(given)) // of one length, so that the time tells nothing
 			switch {
-			case !strings.HasPrefix(r.URL.Path, "/admin/"):
+			case !strings.HasPrefix(r.URL.Path, "/admin/") && !strings.HasPrefix(r.URL.Path, debug):
 				next.ServeHTTP(w, r)
 			case token == "":
 				problem(w, http.StatusNotFound, "the admin API is off: GODWIT_ADMIN_TOKEN is not set at this node")

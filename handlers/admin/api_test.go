@@ -150,7 +150,7 @@ func (s *script) End(_ context.Context, sid string) error {
 }
 
 func (s *script) served(token string) http.Handler {
-	return New(Config{Token: token, State: func() server.State { return server.State{} }, Fleet: s, MessageBytes: 100, MaxContacts: 1000, Log: slog.New(slog.DiscardHandler)})
+	return New(Config{Token: token, State: func() server.State { return server.State{} }, Fleet: s, MessageBytes: 100, MaxContacts: 1000, Metrics: &counts{}, Log: slog.New(slog.DiscardHandler)})
 }
 
 // request makes one request with the token, unless a header says otherwise.

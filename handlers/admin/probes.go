@@ -13,24 +13,7 @@ import (
 // probes serves /livez, /readyz and /startupz.
 func probes(r chi.Router, state func() server.State) {
 	r.Get("/livez", func(w http.ResponseWriter, _ *http.Request) { say(w, nil) })
-	r.Get("/readyz", func(w http.ResponseWriter, _ *http.Request) {
-		s := state()
-		var why []string
-		for _, c := range []struct {
-			bad  bool
-			text string
-		}{
-			{!s.JoinedOnce, "joining"},
-			{s.JoinedOnce && !s.Joined, "the lease is over"},
-			{!s.StoreReachable, "the store cannot be reached"},
-			{s.Draining, "draining"},
-		} {
-			if c.bad {
-				why = append(why, c.text)
-			}
-		}
-		say(w, why)
-	})
+	r.Get("/readyz", func(w http.ResponseWriter, _ *http.Request) { say(w, state().Unready()) })
 	r.Get("/startupz", func(w http.ResponseWriter, _ *http.Request) {
 		if !state().JoinedOnce {
 			say(w, []string{"joining"})

@@ -28,7 +28,7 @@ func TestProbes_SayHowTheNodeStandsAndWhy(t *testing.T) {
 		{"store away", with(func(s *server.State) { s.StoreReachable = false }), 503, 200, "store", "ok"},
 		{"draining", with(func(s *server.State) { s.Draining = true }), 503, 200, "draining", "ok"},
 	} {
-		h := New(Config{State: func() server.State { return c.state }})
+		h := New(Config{Metrics: &counts{}, State: func() server.State { return c.state }})
 		for _, p := range []struct {
 			path string
 			code int
