@@ -34,7 +34,7 @@ type Room struct {
 
 	mu        sync.Mutex
 	track     order.Track[timed]
-	missing   time.Time // since when the hole is known that is being filled
+	missing   time.Duration // since when the hole is known that is being filled
 	seats     hub.Seats
 	ts        int64  // of the last entry delivered, ms
 	trusted   uint64 // the era in which the position was compared with the log
@@ -174,10 +174,10 @@ func (rm *Room) Delivered(seat *hub.Seat) (epoch string, seq uint64) {
 // timed is an event, and when this node heard it.
 type timed struct {
 	*wire.RoomEvent
-	came time.Time
+	came time.Duration // on the relay's clock
 }
 
-func (rm *Room) heard(m store.Message, came time.Time) {
+func (rm *Room) heard(m store.Message, came time.Duration) {
 	var out []*hub.Seat
 	if m.Presence != nil { // it has no place in the order, but a join or leave before it goes before it
 		rm.relay.roster.Presence(*m.Presence)
@@ -211,10 +211,10 @@ func (rm *Room) expelLater(seats []*hub.Seat) {
 }
 
 // delivered counts an event that went to so many members.
-func (rm *Room) delivered(told int, came time.Time) {
+func (rm *Room) delivered(told int, came time.Duration) {
 	if told > 0 {
 		rm.relay.Stats.Told.Add(uint64(told))
-		rm.relay.Stats.Took.Observe(time.Since(came))
+		rm.relay.Stats.Took.Observe(rm.relay.clock() - came)
 	}
 }
 
@@ -244,7 +244,7 @@ func (rm *Room) apply(step order.Step[timed]) (expelled []*hub.Seat) {
 	}
 	if step.Fill {
 		rm.relay.Stats.Holes.Add(1)
-		rm.missing = time.Now()
+		rm.missing = rm.relay.clock()
 		rm.relay.spawn(func(ctx context.Context) { rm.fill(ctx, step.From, step.To) })
 	}
 	if step.Reset {
