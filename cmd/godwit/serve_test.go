@@ -69,6 +69,13 @@ func TestServe_SaysWhereItListensAndIsReady(t *testing.T) {
 			t.Errorf("%s answers %d %q, want 200", path, status, body)
 		}
 	}
+	if status, body := probe(t, n.admin+"/metrics"); status != http.StatusOK || !strings.Contains(body, `revision="r7"`) ||
+		!strings.Contains(body, "godwit_admin_requests_total{method=\"GET\",route=\"/livez\",status=\"200\"} 1\n") {
+		t.Errorf("/metrics answers %d %q", status, body)
+	}
+	if status, _ := probe(t, n.admin+"/debug/pprof/"); status != http.StatusUnauthorized && status != http.StatusNotFound {
+		t.Errorf("anybody gets profiles: %d", status)
+	}
 	if status, _ := probe(t, "http"+strings.TrimSuffix(strings.TrimPrefix(n.url, "ws"), "v1/ws")+"readyz"); status != http.StatusNotFound {
 		t.Errorf("the public listener answers probes (%d)", status)
 	}

@@ -174,3 +174,18 @@ func TestReadme_HasTheTableOfServe(t *testing.T) {
 		}
 	}
 }
+
+func TestSettings_ProfilesWantTheAdminToken(t *testing.T) {
+	for _, c := range []struct {
+		env []string
+		ok  bool
+	}{
+		{[]string{"GODWIT_PPROF=true"}, false},
+		{[]string{"GODWIT_PPROF=true", "GODWIT_ADMIN_TOKEN=t"}, true},
+		{[]string{"GODWIT_PPROF=false"}, true},
+	} {
+		if _, _, err := readSettings(c.env); (err == nil) != c.ok || !c.ok && !strings.HasPrefix(err.Error(), "GODWIT_PPROF: expected ") {
+			t.Errorf("%v: %v", c.env, err)
+		}
+	}
+}
