@@ -54,7 +54,7 @@ type Pool struct {
 
 // Pool tells how many connections there are now.
 func (s *Store) Pool() Pool {
-	p := s.rdb.PoolStats()
+	p := s.direct.PoolStats()
 	return Pool{Idle: p.IdleConns, Busy: p.TotalConns - p.IdleConns, Timeouts: p.Timeouts}
 }
 
