@@ -1,0 +1,269 @@
+package redisset
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// Shards is how many primaries a Cluster has, each with one replica.
+const Shards = 3
+
+const allSlots = 16384
+
+// Cluster is a Redis Cluster of three primaries and three replicas.
+type Cluster struct {
+	set
+	nodeTimeout time.Duration // of who is started
+}
+
+// StartCluster runs a Cluster that keeps its files in dir, and waits until all of
+// it is ready. A primary that is silent for nodeTimeout is replaced.
+func StartCluster(ctx context.Context, dir string, nodeTimeout time.Duration) (*Cluster, error) {
+	c := &Cluster{set: set{dir: dir}, nodeTimeout: nodeTimeout}
+	if err := c.start(ctx); err != nil {
+		c.Close()
+		return nil, err
+	}
+	return c, nil
+}
+
+func (c *Cluster) start(ctx context.Context) error {
+	for range 2 * Shards {
+		if _, err := c.add(ctx, func(dir string, port int) ([]string, error) {
+			return append(plain(dir, port),
+				"--cluster-enabled", "yes", "--cluster-config-file", "nodes.conf",
+				"--cluster-node-timeout", strconv.FormatInt(c.nodeTimeout.Milliseconds(), 10),
+				// Rooms of other primaries go on while one is away.
+				"--cluster-require-full-coverage", "no"), nil
+		}); err != nil {
+			return err
+		}
+	}
+	first := c.servers[0].Client
+	for i, s := range c.servers {
+		if err := s.Client.Do(ctx, "CLUSTER", "SET-CONFIG-EPOCH", i+1).Err(); err != nil {
+			return fmt.Errorf("make the cluster: %w", err)
+		}
+	}
+	for _, s := range c.servers[1:] {
+		ip, port, _ := strings.Cut(s.Addr, ":")
+		if err := first.ClusterMeet(ctx, ip, port).Err(); err != nil {
+			return fmt.Errorf("make the cluster: %w", err)
+		}
+	}
+	for i, s := range c.servers[:Shards] {
+		if err := s.Client.ClusterAddSlotsRange(ctx, i*allSlots/Shards, (i+1)*allSlots/Shards-1).Err(); err != nil {
+			return fmt.Errorf("give out slots: %w", err)
+		}
+	}
+	for i, s := range c.servers[Shards:] {
+		id, err := c.servers[i].Client.ClusterMyID(ctx).Result()
+		if err != nil {
+			return fmt.Errorf("make the cluster: %w", err)
+		}
+		if err := until(ctx, s.Addr+" is a replica", func() error { return s.Client.ClusterReplicate(ctx, id).Err() }); err != nil {
+			return err
+		}
+	}
+	return c.Ready(ctx)
+}
+
+// NodeTimeout changes how long a primary may be silent.
+func (c *Cluster) NodeTimeout(ctx context.Context, d time.Duration) error {
+	for _, s := range c.running() {
+		if err := s.Client.ConfigSet(ctx, "cluster-node-timeout", strconv.FormatInt(d.Milliseconds(), 10)).Err(); err != nil {
+			return fmt.Errorf("set the node timeout: %w", err)
+		}
+	}
+	return nil
+}
+
+// Ready waits until every server that runs sees the whole Cluster in order: each
+// slot has a primary, and each primary a replica that has what it has.
+func (c *Cluster) Ready(ctx context.Context) error {
+	return until(ctx, "the cluster is ready", func() error {
+		for _, s := range c.running() {
+			info, err := s.Client.ClusterInfo(ctx).Result()
+			if err != nil {
+				return err
+			}
+			if !strings.Contains(info, "cluster_state:ok") || !strings.Contains(info, "cluster_slots_ok:16384") {
+				return fmt.Errorf("%s does not see all slots served", s.Addr)
+			}
+			slots, err := s.Client.ClusterSlots(ctx).Result()
+			if err != nil {
+				return err
+			}
+			for _, part := range slots {
+				if len(part.Nodes) < 2 {
+					return fmt.Errorf("%s sees no replica of slots %d to %d", s.Addr, part.Start, part.End)
+				}
+			}
+			if err := s.linked(ctx); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// linked is nil for a primary, and for a replica that follows its own.
+func (s *Server) linked(ctx context.Context) error {
+	info, err := s.Client.Info(ctx, "replication").Result()
+	if err == nil && strings.Contains(info, "role:slave") && !strings.Contains(info, "master_link_status:up") {
+		err = fmt.Errorf("%s does not follow its primary yet", s.Addr)
+	}
+	return err
+}
+
+func (s *set) running() (out []*Server) {
+	for _, one := range s.servers {
+		if one.Runs() {
+			out = append(out, one)
+		}
+	}
+	return out
+}
+
+// URL is how a node names the Cluster.
+func (c *Cluster) URL() string {
+	addrs := make([]string, len(c.servers))
+	for i, s := range c.servers {
+		addrs[i] = s.Addr
+	}
+	return "redis+cluster://" + strings.Join(addrs, ",")
+}
+
+// Client asks the whole Cluster.
+func (c *Cluster) Client() *redis.ClusterClient {
+	o := &redis.ClusterOptions{ClusterStateReloadInterval: time.Second, ContextTimeoutEnabled: true}
+	for _, s := range c.servers {
+		o.Addrs = append(o.Addrs, s.Addr)
+	}
+	return redis.NewClusterClient(o)
+}
+
+// Primary is the server that has a key, as a server that runs sees it.
+func (c *Cluster) Primary(ctx context.Context, key string) (*Server, error) {
+	for _, asked := range c.running() {
+		slot, err := asked.Client.ClusterKeySlot(ctx, key).Result()
+		if err != nil {
+			continue
+		}
+		parts, err := asked.Client.ClusterSlots(ctx).Result()
+		if err != nil {
+			continue
+		}
+		for _, p := range parts {
+			if int(slot) >= p.Start && int(slot) <= p.End && len(p.Nodes) > 0 {
+				return c.at(p.Nodes[0].Addr)
+			}
+		}
+	}
+	return nil, fmt.Errorf("nobody knows who has %s", key)
+}
+
+func (s *set) at(addr string) (*Server, error) {
+	for _, one := range s.servers {
+		if one.Addr == addr {
+			return one, nil
+		}
+	}
+	return nil, errors.New("no server of ours is at " + addr)
+}
+
+// Replica is a server that follows another.
+func (c *Cluster) Replica(ctx context.Context, of *Server) (*Server, error) {
+	id, err := of.Client.ClusterMyID(ctx).Result()
+	if err != nil {
+		return nil, fmt.Errorf("find a replica: %w", err)
+	}
+	for _, s := range c.running() {
+		nodes, err := s.Client.ClusterNodes(ctx).Result()
+		if err != nil {
+			continue
+		}
+		for line := range strings.Lines(nodes) {
+			if f := strings.Fields(line); len(f) > 3 && f[2] == "myself,slave" && f[3] == id {
+				return s, nil
+			}
+		}
+	}
+	return nil, errors.New("find a replica: there is none")
+}
+
+// FailOver has a replica take over in order: nothing that was answered is lost.
+func (c *Cluster) FailOver(ctx context.Context, replica *Server) error {
+	if err := replica.Client.ClusterFailover(ctx).Err(); err != nil {
+		return fmt.Errorf("ask for a failover: %w", err)
+	}
+	return until(ctx, replica.Addr+" is a primary", func() error {
+		info, err := replica.Client.Info(ctx, "replication").Result()
+		if err == nil && !strings.Contains(info, "role:master") {
+			err = errors.New("it is a replica still")
+		}
+		return err
+	})
+}
+
+// Move moves a slot with its keys to another primary while it is used, one key at
+// a time; between is called before each and after the last.
+func (c *Cluster) Move(ctx context.Context, slot int, from, to *Server, between func()) error {
+	const set = "SETSLOT"
+	fromID, err1 := from.Client.ClusterMyID(ctx).Result()
+	toID, err2 := to.Client.ClusterMyID(ctx).Result()
+	err3 := to.Client.Do(ctx, "CLUSTER", set, slot, "IMPORTING", fromID).Err()
+	err4 := from.Client.Do(ctx, "CLUSTER", set, slot, "MIGRATING", toID).Err()
+	if err := errors.Join(err1, err2, err3, err4); err != nil {
+		return fmt.Errorf("begin to move slot %d: %w", slot, err)
+	}
+	for {
+		keys, err := from.Client.Do(ctx, "CLUSTER", "GETKEYSINSLOT", slot, 1).StringSlice()
+		if err != nil {
+			return fmt.Errorf("move slot %d: %w", slot, err)
+		}
+		between()
+		if len(keys) == 0 {
+			break
+		}
+		ip, port, _ := strings.Cut(to.Addr, ":")
+		if err := from.Client.Do(ctx, "MIGRATE", ip, port, keys[0], 0, 5000).Err(); err != nil {
+			return fmt.Errorf("move slot %d: %w", slot, err)
+		}
+	}
+	for _, s := range []*Server{to, from} {
+		if err := s.Client.Do(ctx, "CLUSTER", set, slot, "NODE", toID).Err(); err != nil {
+			return fmt.Errorf("end the move of slot %d: %w", slot, err)
+		}
+	}
+	return nil
+}
+
+// Primaries are the servers that have slots, as one that runs sees them.
+func (c *Cluster) Primaries(ctx context.Context) (out []*Server, err error) {
+	running := c.running()
+	if len(running) == 0 {
+		return nil, errors.New("no server runs")
+	}
+	parts, err := running[0].Client.ClusterSlots(ctx).Result()
+	if err != nil {
+		return nil, fmt.Errorf("find the primaries: %w", err)
+	}
+	for _, p := range parts {
+		s, err := c.at(p.Nodes[0].Addr)
+		if err != nil {
+			return nil, err
+		}
+		if !slices.Contains(out, s) {
+			out = append(out, s)
+		}
+	}
+	return out, nil
+}

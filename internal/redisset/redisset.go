@@ -1,0 +1,227 @@
+// Package redisset runs a Redis Cluster, or a primary with its replicas and
+// Sentinels, as plain redis-server processes of this machine: for tests, and for
+// people who want to see one. It decides when a set is ready, and ends what it
+// has started. It knows nothing of what is stored.
+package redisset
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+const (
+	// look is how often is asked what nothing announces.
+	look = 25 * time.Millisecond
+	// ending is how long a server may take to end by itself.
+	ending = 5 * time.Second
+)
+
+// Server is one redis-server, or one Sentinel.
+type Server struct {
+	Addr string
+	// Client asks this server alone.
+	Client *redis.Client
+
+	args  []string
+	cmd   *exec.Cmd
+	ended chan struct{} // closed when the process has ended
+}
+
+// start runs the process.
+func (s *Server) start() error {
+	bin, err := exec.LookPath("redis-server")
+	if err != nil {
+		return errors.New("redis-server is missing. Type: make need-redis")
+	}
+	s.cmd = exec.Command(bin, s.args...)
+	s.cmd.SysProcAttr = tied()
+	if err := s.cmd.Start(); err != nil {
+		return fmt.Errorf("start redis-server: %w", err)
+	}
+	ended := make(chan struct{})
+	s.ended = ended
+	cmd := s.cmd
+	go func() { // waited for by end
+		defer close(ended)
+		_ = cmd.Wait() // the state says the same
+	}()
+	return nil
+}
+
+// answers waits until the server, and nobody else, answers on its port.
+func (s *Server) answers(ctx context.Context) error {
+	own := fmt.Sprintf("process_id:%d\r\n", s.cmd.Process.Pid)
+	return until(ctx, "redis-server on "+s.Addr+" answers", func() error {
+		select {
+		case <-s.ended:
+			return over{fmt.Errorf("redis-server on %s ended: %s", s.Addr, s.cmd.ProcessState)}
+		default:
+		}
+		info, err := s.Client.Info(ctx, "server").Result()
+		if err == nil && !strings.Contains(info, own) {
+			err = errors.New("somebody else has the port")
+		}
+		return err
+	})
+}
+
+// Start runs a server again that was killed, with its data, and waits until it
+// answers.
+func (s *Server) Start(ctx context.Context) error {
+	if err := s.start(); err != nil {
+		return err
+	}
+	return s.answers(ctx)
+}
+
+// Pid is the process of the server's life.
+func (s *Server) Pid() int { return s.cmd.Process.Pid }
+
+// Runs says whether the process is there.
+func (s *Server) Runs() bool {
+	select {
+	case <-s.ended:
+		return false
+	default:
+		return true
+	}
+}
+
+// Kill ends the server at once.
+func (s *Server) Kill() {
+	_ = s.cmd.Process.Kill() // it may have ended
+	<-s.ended
+}
+
+// Stop freezes the server: connections stay, nothing answers.
+func (s *Server) Stop() error { return s.cmd.Process.Signal(syscall.SIGSTOP) }
+
+// Cont ends Stop.
+func (s *Server) Cont() error { return s.cmd.Process.Signal(syscall.SIGCONT) }
+
+// end ends the process, frozen or not.
+func (s *Server) end() {
+	s.Client.Close()
+	if s.cmd == nil || s.cmd.Process == nil {
+		return
+	}
+	_ = s.Cont()
+	_ = s.cmd.Process.Signal(syscall.SIGTERM) // it may have ended
+	late := time.NewTimer(ending)
+	defer late.Stop()
+	select {
+	case <-s.ended:
+	case <-late.C:
+		s.Kill()
+	}
+}
+
+// set is the processes of one kind of set, and what they keep.
+type set struct {
+	dir     string
+	servers []*Server
+}
+
+// add starts one more server, on a free port, with a directory of its own.
+func (s *set) add(ctx context.Context, args func(dir string, port int) ([]string, error)) (*Server, error) {
+	port, err := freePort()
+	if err != nil {
+		return nil, err
+	}
+	addr := net.JoinHostPort(host, strconv.Itoa(port))
+	dir := filepath.Join(s.dir, strconv.Itoa(port))
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, fmt.Errorf("make a directory for redis: %w", err)
+	}
+	one := &Server{Addr: addr, Client: redis.NewClient(&redis.Options{
+		Addr: addr, Protocol: 2, MaxRetries: -1, ContextTimeoutEnabled: true, DialerRetries: 1, DisableIdentity: true,
+	})}
+	if one.args, err = args(dir, port); err != nil {
+		return nil, err
+	}
+	if err := one.start(); err != nil {
+		return nil, err
+	}
+	s.servers = append(s.servers, one)
+	return one, one.answers(ctx)
+}
+
+// Close ends every process. The data stays in the directory.
+func (s *set) Close() {
+	for _, one := range s.servers {
+		_ = one.cmd.Process.Signal(syscall.SIGTERM) // all at once; a frozen one by end
+	}
+	for _, one := range s.servers {
+		one.end()
+	}
+}
+
+// Servers are all that were started.
+func (s *set) Servers() []*Server { return s.servers }
+
+const host = "127.0.0.1"
+
+// busPorts is how far the port of a Cluster's bus is from the server's own.
+const busPorts = 10000
+
+// freePort finds a port that is free, and its bus port too.
+func freePort() (int, error) {
+	for range 100 {
+		l, err := net.Listen("tcp", host+":0")
+		if err != nil {
+			return 0, fmt.Errorf("find a free port: %w", err)
+		}
+		port := l.Addr().(*net.TCPAddr).Port
+		bus, err := net.Listen("tcp", net.JoinHostPort(host, strconv.Itoa(port+busPorts)))
+		l.Close()
+		if err == nil {
+			bus.Close()
+			return port, nil
+		}
+	}
+	return 0, errors.New("find a free port: none has a free bus port")
+}
+
+// plain are the arguments of every server with data.
+func plain(dir string, port int) []string {
+	return []string{
+		"--bind", host, "--port", strconv.Itoa(port), "--dir", dir,
+		"--save", "", "--appendonly", "yes", "--appendfsync", "no",
+		"--logfile", filepath.Join(dir, "redis.log"), "--repl-diskless-sync-delay", "0",
+	}
+}
+
+// over is an error that no waiting mends.
+type over struct{ error }
+
+// until waits until check is nil.
+func until(ctx context.Context, what string, check func() error) error {
+	again := time.NewTicker(look)
+	defer again.Stop()
+	for {
+		err := check()
+		if err == nil {
+			return nil
+		}
+		var end over
+		if errors.As(err, &end) {
+			return err
+		}
+		select {
+		case <-again.C:
+		case <-ctx.Done():
+			return fmt.Errorf("wait until %s: %w; at last: %w", what, context.Cause(ctx), err)
+		}
+	}
+}
