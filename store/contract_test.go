@@ -15,7 +15,8 @@ import (
 	"godwit/internal/redistest"
 )
 
-// each runs a promise of the store on the embedded server and on a real one.
+// each runs a promise of the store on the embedded server, on a real one and on a
+// Cluster.
 func each(t *testing.T, cfg Config, promise func(t *testing.T, s *Store)) {
 	t.Helper()
 	if cfg.Timeout == 0 {
@@ -24,6 +25,10 @@ func each(t *testing.T, cfg Config, promise func(t *testing.T, s *Store)) {
 	t.Run("embedded", func(t *testing.T) { promise(t, open(t, cfg)) })
 	t.Run("redis", func(t *testing.T) {
 		cfg.URL = redistest.Start(t).URL()
+		promise(t, open(t, cfg))
+	})
+	t.Run("cluster", func(t *testing.T) {
+		cfg.URL = redistest.Cluster(t).URL()
 		promise(t, open(t, cfg))
 	})
 }
@@ -455,9 +460,7 @@ func TestScripts_FlushedOnesAreLoadedAndNothingIsDoubled(t *testing.T) {
 		var all sync.WaitGroup
 		for i := range 200 {
 			if i%20 == 10 {
-				if err := s.rdb.ScriptFlush(t.Context()).Err(); err != nil {
-					t.Fatal(err)
-				}
+				everywhere(t, s, func(c *redis.Client) error { return c.ScriptFlush(t.Context()).Err() })
 			}
 			all.Add(1)
 			s.Send(t.Context(), "r", ann, Known{}, Draft{}, func(_ Sent, err error) {
@@ -517,9 +520,7 @@ func TestMarker_StandsForTheData(t *testing.T) {
 		if a == "" || a != b || err1 != nil || err2 != nil {
 			t.Fatalf("markers %q %q, %v %v", a, b, err1, err2)
 		}
-		if err := s.rdb.FlushAll(t.Context()).Err(); err != nil {
-			t.Fatal(err)
-		}
+		everywhere(t, s, func(c *redis.Client) error { return c.FlushAll(t.Context()).Err() })
 		if c, err := s.Marker(t.Context()); c == a || err != nil {
 			t.Errorf("marker after a wipe: %q, %v", c, err)
 		}
@@ -528,16 +529,40 @@ func TestMarker_StandsForTheData(t *testing.T) {
 
 // left is every key that is not a room's remains, a handle, the index of rooms or
 // what the store says of itself.
-func left(t *testing.T, c *redis.Client) []string {
+func left(t *testing.T, s *Store) []string {
 	t.Helper()
-	var out []string
-	for _, k := range c.Keys(t.Context(), "*").Val() {
-		if k == markerKey || k == schemaKey || strings.HasPrefix(k, "gw:{h:") || strings.HasPrefix(k, "gw:{i:") {
+	var keys, out []string
+	everywhere(t, s, func(c *redis.Client) error {
+		some, err := c.Keys(t.Context(), "*").Result()
+		keys = append(keys, some...)
+		return err
+	})
+	for _, k := range keys {
+		if k == markerKey || k == schemaKey || strings.HasPrefix(k, "gw:{m:") || strings.HasPrefix(k, "gw:{h:") || strings.HasPrefix(k, "gw:{i:") {
 			continue
 		}
-		if ttl := c.PTTL(t.Context(), k).Val(); ttl <= 0 {
+		if ttl := s.rdb.PTTL(t.Context(), k).Val(); ttl <= 0 {
 			out = append(out, k)
 		}
 	}
 	return out
+}
+
+// everywhere does something to each primary.
+func everywhere(t testing.TB, s *Store, what func(*redis.Client) error) {
+	t.Helper()
+	all := []*redis.Client{}
+	if s.cluster == nil {
+		all = append(all, s.direct)
+	} else {
+		var err error
+		if all, err = s.cluster.primaries(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, c := range all {
+		if err := what(c); err != nil {
+			t.Fatal(err)
+		}
+	}
 }

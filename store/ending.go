@@ -118,13 +118,14 @@ type Due struct {
 }
 
 // DueSessions hands out sessions of every shard whose time has come, at most
-// most a shard. Settle each one; what is not settled comes up again.
+// most a shard. Settle each one; what is not settled comes up again. A shard whose
+// primary is away, in a Cluster, is passed over.
 func (s *Store) DueSessions(ctx context.Context, most int) ([]Due, error) {
 	calls := make([]call, Shards)
 	for i := range calls {
 		calls[i] = call{dueScript, []string{detachedKey(i)}, []any{most, dueHidden}}
 	}
-	answers, err := s.runAll(ctx, calls)
+	answers, err := s.runSome(ctx, calls)
 	if err != nil {
 		return nil, err
 	}

@@ -21,7 +21,11 @@ type RoomState struct {
 // the same round trip at best, and nobody waits for it: a room that is not
 // listed is one that a list does not show until the next one joins.
 func (s *Store) index(ctx context.Context, room string) {
-	s.lane(room).submit(context.WithoutCancel(ctx), &write{call: indexCall(room), done: func(_ answer, err error) {
+	l := s.lane(room)
+	if s.cluster != nil { // a primary of its own has it, which may be away
+		l = s.laneAt(roomsKey(shardOf(room)))
+	}
+	l.submit(context.WithoutCancel(ctx), &write{call: indexCall(room), done: func(_ answer, err error) {
 		if err != nil {
 			s.cfg.Logger.Debug("room not listed", "room", room, "error", err)
 		}
@@ -99,7 +103,10 @@ func (s *Store) State(ctx context.Context, room string) (RoomState, error) {
 // looks after a room in which it has no member.
 func (s *Store) states(ctx context.Context, names []string) ([]RoomState, error) {
 	pipe := s.rdb.Pipeline()
-	now := pipe.Time(ctx)
+	var now *redis.TimeCmd
+	if s.cluster == nil { // each primary of a Cluster has its own: the script looks at it
+		now = pipe.Time(ctx)
+	}
 	metas := make([]*redis.SliceCmd, len(names))
 	members, entries := make([]*redis.IntCmd, len(names)), make([]*redis.IntCmd, len(names))
 	for i, room := range names {
@@ -115,7 +122,7 @@ func (s *Store) states(ctx context.Context, names []string) ([]RoomState, error)
 	var looks []call
 	for i, room := range names {
 		v := answer(metas[i].Val())
-		if due := v.uint(3); due != 0 && now.Val().UnixMilli() >= int64(due) {
+		if due := v.uint(3); due != 0 && (now == nil || now.Val().UnixMilli() >= int64(due)) {
 			late, looks = append(late, i), append(looks, s.roomCall(beatScript, room, Known{}, 0))
 		}
 		out[i] = RoomState{

@@ -14,6 +14,10 @@ const Shards = 16
 // store that was wiped has lost it. Owner: the fleet. Never expires.
 const markerKey = "gw:store"
 
+// pieceKey holds such a value for a part of a Cluster's slots: tag is one of
+// pieceTags. Owner: the fleet. Never expires.
+func pieceKey(tag string) string { return "gw:{" + tag + "}:store" }
+
 // schemaKey says which layout the keyspace has: hash version, needs, step,
 // cursor. Owner: migrations. Never expires.
 const schemaKey = "gw:schema"

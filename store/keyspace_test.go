@@ -30,7 +30,7 @@ func TestKeyspace_TheDocNamesWhatTheCodeBuilds(t *testing.T) {
 	}
 	r, n := keysOfRoom("ROOM"), Ref{"NODE", "BOOT"}
 	client := func(key string) string { return strings.Replace(key, "4294967295", "CLIENT", 1) }
-	keys := append(r.all(), client(r.gone(4294967295)), client(r.absent(4294967295)), r.said("KEY"), markerKey, schemaKey, nodesKey,
+	keys := append(r.all(), client(r.gone(4294967295)), client(r.absent(4294967295)), r.said("KEY"), markerKey, schemaKey, nodesKey, pieceKey("m:N"),
 		sessionKey("SID"), sessionRoomsKey("SID"), redirectKey("SID"), n.recordKey(), n.leaseKey(), n.sessionsKey(), n.drainKey(),
 		client(clientKey(4294967295)), handleKey("HANDLE"),
 		strings.Replace(detachedKey(7), "07", "SHARD", 1), strings.Replace(roomsKey(7), "07", "SHARD", 1))

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"hash/crc32"
+	"slices"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -13,6 +14,10 @@ const (
 	// laneCount is how many pipelines may be under way at once. A room has one
 	// lane, so its writes keep their order.
 	laneCount = 2
+	// clusterLanes is that of a Cluster, each with a range of slots: so that with
+	// 2, 3, 4, 6, 8 or 12 primaries, as they are made, none has slots of two, and
+	// one that is dead holds up nobody else's rooms.
+	clusterLanes = 24
 	// laneBatch is the most calls of one pipeline: past that, the first waits
 	// for the last without a gain.
 	laneBatch = 128
@@ -28,6 +33,7 @@ type lane struct {
 	store *Store
 	queue chan *write
 	ended chan struct{} // closed by run when it takes no more
+	kept  []*write      // owned by run: taken from the queue, laneQueue at most, and before it
 }
 
 // write is one call in a lane. done is called once, from the lane.
@@ -41,9 +47,22 @@ func newLane(s *Store) *lane {
 	return &lane{store: s, queue: make(chan *write, laneQueue), ended: make(chan struct{})}
 }
 
+func (s *Store) laneCount() int {
+	if s.cluster != nil {
+		return clusterLanes
+	}
+	return laneCount
+}
+
 func (s *Store) lane(room string) *lane {
+	if s.cluster != nil {
+		return s.laneAt(keysOfRoom(room).meta())
+	}
 	return s.lanes[crc32.ChecksumIEEE([]byte(room))%laneCount]
 }
+
+// laneAt is the lane of a key of a Cluster.
+func (s *Store) laneAt(key string) *lane { return s.lanes[slotOf(key)*clusterLanes/slots] }
 
 // submit hands a write to its lane. done is called exactly once: with the
 // script's answer, or with ErrUnavailable when the outcome is unknown or the
@@ -88,21 +107,26 @@ func (l *lane) do(ctx context.Context, c call) (answer, error) {
 func (l *lane) run(ctx context.Context) {
 	batch := make([]*write, 0, laneBatch)
 	for {
-		select {
-		case <-ctx.Done():
-			close(l.ended)
-			l.refuse(context.Cause(ctx))
-			return
-		case w := <-l.queue:
-			batch = l.gather(append(batch[:0], w))
+		n := min(len(l.kept), laneBatch)
+		batch = append(batch[:0], l.kept[:n]...)
+		l.kept = l.kept[n:]
+		if n == 0 {
+			select {
+			case <-ctx.Done():
+				close(l.ended)
+				l.refuse(context.Cause(ctx))
+				return
+			case w := <-l.queue:
+				batch = append(batch, w)
+			}
 		}
-		l.flush(ctx, batch)
+		l.flush(ctx, l.gather(batch))
 	}
 }
 
 // gather takes what waits, and nothing more.
 func (l *lane) gather(batch []*write) []*write {
-	for len(batch) < laneBatch {
+	for len(l.kept) == 0 && len(batch) < laneBatch {
 		select {
 		case w := <-l.queue:
 			batch = append(batch, w)
@@ -120,6 +144,10 @@ func (l *lane) flush(ctx context.Context, batch []*write) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, l.store.cfg.Timeout)
 	defer cancel()
+	if l.store.cluster != nil {
+		l.spread(ctx, batch, calls)
+		return
+	}
 	cmds, err := l.store.pipeline(ctx, l.store.direct, calls)
 	if err != nil {
 		for _, w := range batch {
@@ -134,6 +162,35 @@ func (l *lane) flush(ctx context.Context, batch []*write) {
 		l.settle(w, cmds[i])
 	}
 }
+
+// spread is flush in a Cluster. Whoever queued behind for a primary that did not
+// answer has waited as long.
+func (l *lane) spread(ctx context.Context, batch []*write, calls []call) {
+	c := l.store.cluster
+	failed := c.scripts(ctx, calls, l.store.cfg.Wait, func(i int, cmd *redis.Cmd) { l.settle(batch[i], cmd) })
+	if len(failed) == 0 {
+		return
+	}
+	for len(l.kept) < laneQueue {
+		select {
+		case w := <-l.queue:
+			l.kept = append(l.kept, w)
+			continue
+		default:
+		}
+		break
+	}
+	l.kept = slices.DeleteFunc(l.kept, func(w *write) bool {
+		at, err := c.rdb.MasterForKey(context.WithoutCancel(ctx), w.keys[0])
+		if err == nil && !failed[at] {
+			return false
+		}
+		l.answer(w, nil, unavailable("run "+w.script.name, errBehind))
+		return true
+	})
+}
+
+var errBehind = errors.New("what went before it had no answer")
 
 func (l *lane) settle(w *write, cmd *redis.Cmd) {
 	a, err := read(cmd)

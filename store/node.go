@@ -51,15 +51,26 @@ func (s *Store) recordLife() int64 { return (s.cfg.Lease + 2*s.cfg.OfferTTL).Mil
 func (s *Store) Renew(ctx context.Context, n Node) error {
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.Timeout)
 	defer cancel()
-	if err := s.rdb.SAdd(ctx, nodesKey, n.String()).Err(); err != nil {
-		return unavailable("list node", err)
+	listed := s.rdb.SAdd(ctx, nodesKey, n.String()).Err()
+	if listed != nil && !s.mayStay(n.Ref) {
+		return unavailable("list node", listed)
 	}
 	_, err := s.run(ctx, renewScript, []string{n.recordKey(), n.leaseKey()},
 		s.cfg.Lease.Milliseconds(), s.recordLife(), time.Since(n.Started).Milliseconds(),
 		"url", n.URL, "revision", n.Revision, "state", n.State,
 		"sessions", n.Sessions, "key", n.Key,
 		"rooms", n.Rooms, "knows", n.Knows)
+	if err == nil && listed == nil {
+		s.listed.Store(&n.Ref)
+	}
 	return err
+}
+
+// mayStay says that a node is on the fleet's list, from before, though its primary
+// of a Cluster is away: only who finds the lease over takes it off.
+func (s *Store) mayStay(ref Ref) bool {
+	last := s.listed.Load()
+	return s.cluster != nil && last != nil && *last == ref
 }
 
 // Nodes reads every node that is listed, dead ones too. May be repeated.

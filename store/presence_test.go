@@ -285,7 +285,7 @@ func TestEnd_TakesTheDeviceOutOnceWhoeverEndsIt(t *testing.T) {
 				t.Errorf("a late join of an ended session: %v, want gone", err)
 			}
 		}
-		for _, k := range left(t, s.rdb) {
+		for _, k := range left(t, s) {
 			if strings.HasPrefix(k, "gw:{u:") {
 				t.Errorf("nobody will delete %s", k)
 			}
@@ -450,13 +450,18 @@ func TestPresence_AUserInManyRoomsWithManyWatchers(t *testing.T) {
 		}
 		e := hearing(t, s, []string{"w0000", "w4999", "ann"}, []string{"r000", "r199"})
 		var told tellings
-		s.direct.AddHook(&told)
+		var servers int64
+		everywhere(t, s, func(c *redis.Client) error {
+			c.AddHook(&told)
+			servers++
+			return nil
+		})
 		present(t, s, begin(t, s, "sid", "ann").Member(), in...)
 		e.until(t, "the first and the last", func() bool {
 			return len(e.said("ann")) == 3 && len(e.heard["r000"]) == 1 && len(e.heard["r199"]) == 1
 		})
-		if n := told.Load(); n != 1 {
-			t.Errorf("they were told in %d pipelines, want one", n)
+		if n := told.Load(); n != servers {
+			t.Errorf("they were told in %d pipelines, want one at each of %d", n, servers)
 		}
 	})
 }

@@ -34,7 +34,7 @@ func (s *Store) Layout(ctx context.Context) (Layout, error) {
 		return Layout{}, unavailable("read schema", err)
 	}
 	f := fields.Val()
-	if len(f) == 0 && marked.Val() == 0 {
+	if len(f) == 0 && (marked.Val() == 0 || s.cluster != nil) { // no Cluster is from before they were numbered
 		return Layout{Version: Schema}, nil
 	}
 	number := func(name string) int {
@@ -64,11 +64,16 @@ func (s *Store) Migrated(ctx context.Context, step, needs int) error {
 }
 
 // ScanRooms walks over every room that there is, some maybe twice, from cursor 0
-// until it is 0 again. May be repeated.
+// until it is 0 again. May be repeated. In a Cluster, slots must not be moved
+// meanwhile: what moves may be passed over.
 func (s *Store) ScanRooms(ctx context.Context, cursor uint64, most int) (rooms []string, next uint64, err error) {
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.Timeout)
 	defer cancel()
-	keys, next, err := s.rdb.Scan(ctx, cursor, "gw:{r:*}:meta", int64(most)).Result()
+	scan := s.rdb.Scan
+	if s.cluster != nil {
+		scan = s.cluster.scan
+	}
+	keys, next, err := scan(ctx, cursor, "gw:{r:*}:meta", int64(most)).Result()
 	if err != nil {
 		return nil, 0, unavailable("scan rooms", err)
 	}

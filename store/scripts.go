@@ -1,11 +1,14 @@
 package store
 
 import (
+	"context"
 	"crypto/sha1" // #nosec: Redis names scripts by their SHA-1
 	_ "embed"
 	"encoding/hex"
 	"fmt"
 	"strings"
+
+	"github.com/redis/go-redis/v9"
 )
 
 //go:embed room.lua
@@ -183,6 +186,16 @@ type call struct {
 	script *script
 	keys   []string
 	args   []any
+}
+
+// command is the call as a command, by the script's name or text.
+func (c call) command(ctx context.Context, how, what string) *redis.Cmd {
+	args := make([]any, 0, 3+len(c.keys)+len(c.args))
+	args = append(args, how, what, len(c.keys))
+	for _, key := range c.keys {
+		args = append(args, key)
+	}
+	return redis.NewCmd(ctx, append(args, c.args...)...)
 }
 
 // answer is a script's flat reply; its first element says how it went.

@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/redis/go-redis/v9"
+
 	"godwit/rules/handle"
 )
 
@@ -186,7 +188,7 @@ func TestEnd_HappensOnceWhoeverTries(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if keys := left(t, s.rdb); len(keys) != 0 {
+		if keys := left(t, s); len(keys) != 0 {
 			t.Errorf("keys that nobody will delete: %v", keys)
 		}
 	})
@@ -383,9 +385,7 @@ func TestUserOf_AHandleLeadsBackToItsUserAfterAWipeToo(t *testing.T) {
 		if got, err := s.UserOf(ctx, handle.First("nobody").Handle()); err != nil || got != "" {
 			t.Errorf("a handle that nobody has is of %q, %v", got, err)
 		}
-		if err := s.rdb.FlushAll(ctx).Err(); err != nil {
-			t.Fatal(err)
-		}
+		everywhere(t, s, func(c *redis.Client) error { return c.FlushAll(ctx).Err() })
 		is("wiped", "")
 		all := []Identity{{Session: "s1", User: "ann", Client: client, Handle: h}}
 		if err := s.Reclaim(ctx, all); err != nil {

@@ -54,7 +54,10 @@ type Pool struct {
 
 // Pool tells how many connections there are now.
 func (s *Store) Pool() Pool {
-	p := s.direct.PoolStats()
+	p := s.rdb.PoolStats()
+	if s.direct != nil {
+		p = s.direct.PoolStats()
+	}
 	return Pool{Idle: p.IdleConns, Busy: p.TotalConns - p.IdleConns, Timeouts: p.Timeouts}
 }
 

@@ -2,16 +2,15 @@ package store
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/redis/go-redis/v9"
-	"github.com/redis/go-redis/v9/maintnotifications"
 )
 
 // Errors that an operation may return. Anything else is a bug or a broken
@@ -47,7 +46,7 @@ func (e *GapError) Error() string { return fmt.Sprintf("cseq gap: expected %d", 
 
 // Config says where the store is and how long and how much it keeps.
 type Config struct {
-	// URL of Redis: redis://, rediss:// or unix://. Empty: the embedded store.
+	// URL of Redis, in one of Forms. Empty: the embedded store.
 	URL string
 	// Dial replaces the network, for tests. Nil: TCP.
 	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
@@ -99,11 +98,15 @@ func (c *Config) fill() {
 // goroutine. Run must be running for writes to rooms to be answered.
 type Store struct {
 	cfg      Config
-	rdb      *redis.Client // of all commands but a lane's; its callers share pipelines
-	direct   *redis.Client // carries the pipelines
+	rdb      redis.UniversalClient // of all commands but a lane's; its callers share pipelines, but in a Cluster
+	direct   *redis.Client         // carries the pipelines; nil in a Cluster
+	cluster  *router               // of a Cluster, else nil
 	lanes    []*lane
 	stats    map[*script]*ScriptStats // not changed after Open
 	embedded *embedded
+
+	listed  atomic.Pointer[Ref] // the node that Renew has listed last
+	markers markers             // of a Cluster
 }
 
 // Open connects, starting the embedded store if there is no URL. It fails only
@@ -112,42 +115,24 @@ type Store struct {
 func Open(cfg Config) (*Store, error) {
 	cfg.fill()
 	s := &Store{cfg: cfg, stats: newStats()}
-	opt := &redis.Options{Dialer: cfg.Dial}
+	at := place{one: &redis.Options{Addr: "127.0.0.1:6379"}} // handed to Dial, which knows better
 	switch {
 	case cfg.URL != "":
-		parsed, err := redis.ParseURL(cfg.URL)
-		if err != nil {
-			// The URL may hold a password, and url.Error quotes it.
-			return nil, errors.New("redis URL cannot be read: expected redis://[user:password@]host:port/db, rediss:// or unix://")
+		var err error
+		if at, err = parsePlace(cfg.URL); err != nil {
+			return nil, err
 		}
-		parsed.Dialer = cfg.Dial
-		opt = parsed
 	case cfg.Dial == nil:
 		e, err := startEmbedded()
 		if err != nil {
 			return nil, err
 		}
 		s.embedded = e
-		opt.Addr = e.addr()
-	default:
-		opt.Addr = "127.0.0.1:6379" // handed to Dial, which knows better
+		at.one.Addr = e.addr()
 	}
-	opt.Protocol = 2
-	opt.MaxRetries = -1
-	opt.ContextTimeoutEnabled = true
-	opt.DialTimeout = cfg.Timeout
-	opt.ReadTimeout = cfg.Timeout
-	opt.WriteTimeout = cfg.Timeout
-	opt.PoolTimeout = cfg.Timeout
-	opt.DialerRetries = 1
-	opt.DisableIdentity = true
-	opt.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
 	redis.SetLogger(toDebug{cfg.Logger})
-	// Neither repeats a command by itself: only who knows that it is safe does.
-	same := *opt
-	s.direct, s.rdb = redis.NewClient(opt), redis.NewClient(&same)
-	s.rdb.AddHook(newAutopipeline(s.direct, cfg.Timeout))
-	for range laneCount {
+	s.connect(at)
+	for range s.laneCount() {
 		s.lanes = append(s.lanes, newLane(s))
 	}
 	return s, nil
@@ -166,37 +151,26 @@ func (s *Store) Embedded() bool { return s.embedded != nil }
 
 // Close ends the connections and the embedded store. Call it after Run returned.
 func (s *Store) Close() error {
-	err := errors.Join(s.rdb.Close(), s.direct.Close())
+	var err error
+	if s.cluster != nil {
+		err = s.cluster.close()
+	} else {
+		err = errors.Join(s.rdb.Close(), s.direct.Close())
+	}
 	if s.embedded != nil {
 		s.embedded.close()
 	}
 	return err
 }
 
-// Ping asks Redis for a sign of life.
+// Ping asks Redis for a sign of life; of a Cluster, any primary that has slots.
 func (s *Store) Ping(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.Timeout)
 	defer cancel()
+	if s.cluster != nil {
+		return s.cluster.ping(ctx)
+	}
 	return unavailable("ping", s.rdb.Ping(ctx).Err())
-}
-
-// Marker reads the value that stands for this store's data, writing a new one
-// where there is none. A node that finds another value than before knows that
-// the store was wiped.
-func (s *Store) Marker(ctx context.Context) (string, error) {
-	ctx, cancel := context.WithTimeout(ctx, s.cfg.Timeout)
-	defer cancel()
-	fresh, err := s.rdb.SetNX(ctx, markerKey, rand.Text(), 0).Result()
-	if err != nil {
-		return "", unavailable("write store marker", err)
-	}
-	if fresh { // and empty: there is nothing to migrate
-		if err := s.rdb.HSetNX(ctx, schemaKey, "version", Schema).Err(); err != nil {
-			return "", unavailable("write schema", err)
-		}
-	}
-	v, err := s.rdb.Get(ctx, markerKey).Result()
-	return v, unavailable("read store marker", err)
 }
 
 // run calls one script by itself, outside the lanes.
@@ -238,10 +212,46 @@ func (s *Store) runAll(ctx context.Context, calls []call) ([]answer, error) {
 	return out, nil
 }
 
+// runSome is runAll for calls of which each counts by itself: an answer that is
+// missing is nil, and the error is there when all are.
+func (s *Store) runSome(ctx context.Context, calls []call) ([]answer, error) {
+	came := time.Now()
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.Timeout)
+	defer cancel()
+	cmds, err := s.pipeline(ctx, s.rdb, calls)
+	if err != nil {
+		for _, c := range calls {
+			s.answered(c.script, came, err)
+		}
+		return nil, unavailable("run "+calls[0].script.name, err)
+	}
+	out, good := make([]answer, len(cmds)), 0
+	for i, cmd := range cmds {
+		var one error
+		out[i], one = read(cmd)
+		s.answered(calls[i].script, came, one)
+		if one != nil {
+			err = one
+			continue
+		}
+		good++
+	}
+	if good == 0 {
+		return nil, unavailable("run "+calls[0].script.name, err)
+	}
+	return out, nil
+}
+
 // pipeline sends the calls in one round trip. A script that the server does
 // not know did not run: it is called once more with its text, which repeats
-// nothing and cannot miss again.
-func (s *Store) pipeline(ctx context.Context, rdb *redis.Client, calls []call) ([]*redis.Cmd, error) {
+// nothing and cannot miss again. In a Cluster each call has its own error: some
+// primaries may have answered, and others not.
+func (s *Store) pipeline(ctx context.Context, rdb redis.UniversalClient, calls []call) ([]*redis.Cmd, error) {
+	if s.cluster != nil {
+		cmds := make([]*redis.Cmd, len(calls))
+		s.cluster.scripts(ctx, calls, s.cfg.Wait, func(i int, cmd *redis.Cmd) { cmds[i] = cmd })
+		return cmds, nil
+	}
 	cmds, err := s.exec(ctx, rdb, calls, bySHA)
 	if err != nil {
 		return nil, err
@@ -278,7 +288,7 @@ func byText(ctx context.Context, pipe redis.Pipeliner, c call) *redis.Cmd {
 
 // exec sends one pipeline. Its error is the connection's; a script's own stays
 // with its command.
-func (s *Store) exec(ctx context.Context, rdb *redis.Client, calls []call, way func(context.Context, redis.Pipeliner, call) *redis.Cmd) ([]*redis.Cmd, error) {
+func (s *Store) exec(ctx context.Context, rdb redis.UniversalClient, calls []call, way func(context.Context, redis.Pipeliner, call) *redis.Cmd) ([]*redis.Cmd, error) {
 	pipe := rdb.Pipeline()
 	cmds := make([]*redis.Cmd, len(calls))
 	for i, c := range calls {
@@ -286,17 +296,17 @@ func (s *Store) exec(ctx context.Context, rdb *redis.Client, calls []call, way f
 	}
 	var wait *redis.Cmd
 	if s.cfg.Wait > 0 && slices.ContainsFunc(calls, call.says) {
-		wait = pipe.Do(ctx, "WAIT", s.cfg.Wait, max(1, s.cfg.Timeout.Milliseconds()/2))
+		wait = pipe.Do(ctx, "WAIT", s.cfg.Wait, s.cfg.waitMillis())
 	}
 	_, err := pipe.Exec(ctx)
 	if err != nil && !isReply(err) {
 		return nil, err
 	}
 	if wait != nil {
-		if n, err := wait.Int(); err != nil || n < s.cfg.Wait {
+		if err := replicated(wait, s.cfg.Wait); err != nil {
 			for i, c := range calls {
 				if c.says() && cmds[i].Err() == nil {
-					cmds[i].SetErr(fmt.Errorf("%d of %d replicas have the write", n, s.cfg.Wait))
+					cmds[i].SetErr(err)
 				}
 			}
 		}
@@ -308,6 +318,17 @@ func (s *Store) exec(ctx context.Context, rdb *redis.Client, calls []call, way f
 // Were it all writes, a node could not even hold its lease without them, and
 // the loss of a replica would take the fleet away.
 func (c call) says() bool { return c.script == sendScript || c.script == sayScript }
+
+// waitMillis is how long a WAIT may take: half a round trip.
+func (c *Config) waitMillis() int64 { return max(1, c.Timeout.Milliseconds()/2) }
+
+// replicated reads the answer of a WAIT.
+func replicated(wait *redis.Cmd, want int) error {
+	if n, err := wait.Int(); err != nil || n < want {
+		return fmt.Errorf("%d of %d replicas have the write", n, want)
+	}
+	return nil
+}
 
 // isReply tells an error that Redis answered from one of the connection.
 func isReply(err error) bool {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -69,6 +70,7 @@ type Subscriber struct {
 	// owned by Run
 	conn      *redis.PubSub
 	heard     chan string // probes that came back
+	lines     lines       // of a Cluster
 	resetOnce bool        // the first connection is no reset
 }
 
@@ -112,7 +114,7 @@ func (s *Store) NewSubscriber(ref Ref, out Listener) *Subscriber {
 		kick:     make(chan struct{}, 1),
 		channels: make(map[string]*channel),
 		unsaid:   make(map[string]*channel),
-		heard:    make(chan string, 8),
+		heard:    make(chan string, 256),
 	}
 }
 
@@ -201,7 +203,16 @@ func (s *Subscriber) Run(ctx context.Context) error {
 func (s *Subscriber) connection(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	conn := s.store.rdb.Subscribe(ctx)
+	if s.store.cluster != nil && s.lines.known == nil {
+		// Before anything is heard, so that no new life is taken for the first.
+		if _, err := s.sound(ctx, "0"); err != nil {
+			return err
+		}
+	}
+	conn, err := s.store.ear(ctx)
+	if err != nil {
+		return err
+	}
 	s.conn = conn
 	for len(s.heard) > 0 {
 		<-s.heard
@@ -215,7 +226,7 @@ func (s *Subscriber) connection(ctx context.Context) error {
 	writer.Go(func() { cancel(s.write(ctx)) })
 	// A read that waits is ended by closing the connection under it.
 	unblock := context.AfterFunc(ctx, func() { conn.Close() })
-	err := s.receive(ctx)
+	err = s.receive(ctx)
 	cancel(err)
 	writer.Wait()
 	if unblock() {
@@ -312,24 +323,35 @@ func (s *Subscriber) subscribe(ctx context.Context, names []string) error {
 
 // probe publishes to the node's own channel and expects to hear it.
 func (s *Subscriber) probe(ctx context.Context, nth int) error {
-	want := strconv.Itoa(nth)
 	ctx, cancel := context.WithTimeout(ctx, probeWithin)
 	defer cancel()
 	began := time.Now()
-	if err := s.store.rdb.Publish(ctx, s.ref.channel(), "p "+want).Err(); err != nil {
-		return fmt.Errorf("publish probe: %w", err)
+	missing, err := s.sound(ctx, strconv.Itoa(nth))
+	if err != nil {
+		return err
 	}
-	for {
+	for len(missing) > 0 {
 		select {
 		case got := <-s.heard:
-			if got == want {
-				s.Stats.Probe.Observe(time.Since(began))
-				return nil
-			}
+			missing = slices.DeleteFunc(missing, func(want string) bool { return want == got })
 		case <-ctx.Done():
 			return errors.New("deaf: the subscription did not hear its probe")
 		}
 	}
+	s.Stats.Probe.Observe(time.Since(began))
+	return nil
+}
+
+// sound publishes a probe, in a Cluster one from each primary, and is what must
+// be heard.
+func (s *Subscriber) sound(ctx context.Context, nth string) (want []string, err error) {
+	if s.store.cluster != nil {
+		return s.lines.sound(ctx, s.store.cluster, s.ref.channel(), nth)
+	}
+	if err := s.store.rdb.Publish(ctx, s.ref.channel(), "p "+nth).Err(); err != nil {
+		return nil, fmt.Errorf("publish probe: %w", err)
+	}
+	return []string{nth}, nil
 }
 
 // receive reads the connection until it fails.

@@ -1,0 +1,93 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/maintnotifications"
+)
+
+// reloadEvery is how old the store's view of a Cluster may be. The library's own
+// default would dial a primary that is gone for a minute.
+const reloadEvery = time.Second
+
+// connect makes the clients for a place. None of them ever repeats a command by
+// itself: only who knows that it is safe does.
+func (s *Store) connect(p place) {
+	switch p.kind {
+	case sentinel:
+		s.share(redis.NewFailoverClient(s.sentinelOptions(p)), redis.NewFailoverClient(s.sentinelOptions(p)))
+	case cluster:
+		s.cluster = newCluster(s.clusterOptions(p), s.cfg.waitMillis())
+		s.rdb = s.cluster.rdb
+	default:
+		one := s.singleOptions(p.one)
+		same := *one
+		s.share(redis.NewClient(one), redis.NewClient(&same))
+	}
+}
+
+// share has the callers of rdb share the pipelines that direct carries.
+func (s *Store) share(direct, rdb *redis.Client) {
+	s.direct, s.rdb = direct, rdb
+	rdb.AddHook(newAutopipeline(direct, s.cfg.Timeout))
+}
+
+func (s *Store) singleOptions(opt *redis.Options) *redis.Options {
+	opt.Dialer = s.cfg.Dial
+	opt.Protocol = 2
+	opt.MaxRetries = -1
+	opt.ContextTimeoutEnabled = true
+	opt.DialTimeout = s.cfg.Timeout
+	opt.ReadTimeout = s.cfg.Timeout
+	opt.WriteTimeout = s.cfg.Timeout
+	opt.PoolTimeout = s.cfg.Timeout
+	opt.DialerRetries = 1
+	opt.DisableIdentity = true
+	opt.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
+	return opt
+}
+
+func (s *Store) sentinelOptions(p place) *redis.FailoverOptions {
+	return &redis.FailoverOptions{
+		MasterName: p.master, SentinelAddrs: p.addrs,
+		SentinelUsername: p.sentinelUser, SentinelPassword: p.sentinelPassword,
+		Username: p.user, Password: p.password, DB: p.db,
+		TLSConfig: p.config(), Dialer: s.cfg.Dial,
+		OnConnect: isPrimary,
+
+		Protocol: 2, MaxRetries: -1, ContextTimeoutEnabled: true,
+		DialTimeout: s.cfg.Timeout, ReadTimeout: s.cfg.Timeout, WriteTimeout: s.cfg.Timeout, PoolTimeout: s.cfg.Timeout,
+		DialerRetries: 1, DisableIdentity: true,
+	}
+}
+
+func (s *Store) clusterOptions(p place) *redis.ClusterOptions {
+	return &redis.ClusterOptions{
+		Addrs: p.addrs, Username: p.user, Password: p.password,
+		TLSConfig: p.config(), Dialer: s.cfg.Dial,
+		ClusterStateReloadInterval: reloadEvery,
+		MaxRedirects:               -1, // cluster follows them, and knows when that is safe
+
+		Protocol: 2, MaxRetries: -1, ContextTimeoutEnabled: true,
+		DialTimeout: s.cfg.Timeout, ReadTimeout: s.cfg.Timeout, WriteTimeout: s.cfg.Timeout, PoolTimeout: s.cfg.Timeout,
+		DialerRetries: 1, DisableIdentity: true,
+		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
+	}
+}
+
+// isPrimary refuses a connection to a replica, which a Sentinel that is behind
+// may name: what is read there may be old.
+func isPrimary(ctx context.Context, c *redis.Conn) error {
+	role, err := c.Do(ctx, "ROLE").Slice()
+	if err != nil {
+		return fmt.Errorf("ask for the role: %w", err)
+	}
+	if len(role) == 0 || role[0] != "master" {
+		return errors.New("the server is a replica")
+	}
+	return nil
+}

@@ -1,0 +1,114 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// ear is a connection to hear channels on. In a Cluster every node hears what is
+// published at any other, so any primary will do: one that is chosen anew, so that
+// who has lost one that died finds another.
+func (s *Store) ear(ctx context.Context) (*redis.PubSub, error) {
+	if s.cluster == nil {
+		return s.rdb.Subscribe(ctx), nil
+	}
+	within, cancel := context.WithTimeout(ctx, s.cfg.Timeout)
+	defer cancel()
+	all, err := s.cluster.primaries(within)
+	if err != nil {
+		return nil, fmt.Errorf("find a primary: %w", err)
+	}
+	if len(all) == 0 {
+		return nil, errors.New("find a primary: the cluster has none")
+	}
+	return all[rand.IntN(len(all))].Subscribe(ctx), nil
+}
+
+// lines are the lives of a Cluster's primaries that a subscriber knows of, by the
+// id that Redis gives to each one's stream of writes. A new one follows a failover
+// or a restart, which may have lost what was heard before; the connection need not
+// notice either, where it is to another primary.
+type lines struct {
+	known map[string]bool // nil: none yet
+}
+
+const (
+	// viewWithin and soundWithin are what of probeWithin it may take to learn of the
+	// primaries, and to publish: a primary that hangs must not make the others seem
+	// deaf.
+	viewWithin  = 200 * time.Millisecond
+	soundWithin = 400 * time.Millisecond
+)
+
+// probedMost is how many primaries one probe goes through: what comes back must
+// find room.
+const probedMost = 128
+
+// sound publishes a probe from each primary, because each has its own way to the
+// one that is listened to, and is what must be heard: one that did not take the
+// probe has nothing else to tell. The error says that none did, or that a primary
+// has begun a new life.
+func (l *lines) sound(ctx context.Context, r *router, channel, nth string) (want []string, err error) {
+	view, cancel := context.WithTimeout(ctx, viewWithin)
+	defer cancel()
+	all, err := r.primaries(view)
+	if err != nil {
+		return nil, fmt.Errorf("publish probe: %w", err)
+	}
+	ctx, cancel = context.WithTimeout(ctx, soundWithin)
+	defer cancel()
+	if len(all) > probedMost {
+		rand.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
+		all = all[:probedMost]
+	}
+	ids, errs := make([]string, len(all)), make([]error, len(all))
+	var each sync.WaitGroup
+	for i, c := range all {
+		each.Go(func() {
+			pipe := c.Pipeline()
+			pipe.Publish(ctx, channel, "p "+nth+"."+strconv.Itoa(i))
+			info := pipe.Info(ctx, "replication")
+			_, errs[i] = pipe.Exec(ctx)
+			ids[i] = lineOf(info.Val())
+		})
+	}
+	each.Wait()
+	first, begun := l.known == nil, false
+	if first {
+		l.known = make(map[string]bool)
+	}
+	for i, id := range ids {
+		if err = errors.Join(err, errs[i]); errs[i] != nil {
+			continue
+		}
+		want = append(want, nth+"."+strconv.Itoa(i))
+		if !l.known[id] {
+			l.known[id], begun = true, true
+		}
+	}
+	switch {
+	case len(want) == 0:
+		return nil, fmt.Errorf("publish probe: %w", err)
+	case begun && !first:
+		return nil, errors.New("a primary has begun a new life")
+	}
+	return want, nil
+}
+
+// lineOf reads the id of a server's stream of writes.
+func lineOf(info string) string {
+	for line := range strings.Lines(info) {
+		if id, ok := strings.CutPrefix(strings.TrimSpace(line), "master_replid:"); ok {
+			return id
+		}
+	}
+	return ""
+}
