@@ -97,13 +97,13 @@ func (c *Cluster) Ready(ctx context.Context) error {
 			if !strings.Contains(info, "cluster_state:ok") || !strings.Contains(info, "cluster_slots_ok:16384") {
 				return fmt.Errorf("%s does not see all slots served", s.Addr)
 			}
-			slots, err := s.Client.ClusterSlots(ctx).Result()
+			members, err := s.members(ctx)
 			if err != nil {
 				return err
 			}
-			for _, part := range slots {
-				if len(part.Nodes) < 2 {
-					return fmt.Errorf("%s sees no replica of slots %d to %d", s.Addr, part.Start, part.End)
+			for _, m := range members {
+				if len(m.slots) > 0 && !slices.ContainsFunc(members, func(r member) bool { return r.of == m.id && !r.failed }) {
+					return fmt.Errorf("%s sees no replica of %s", s.Addr, m.addr)
 				}
 			}
 			if err := s.linked(ctx); err != nil {
@@ -150,24 +150,81 @@ func (c *Cluster) Client() *redis.ClusterClient {
 	return redis.NewClusterClient(o)
 }
 
-// Primary is the server that has a key, as a server that runs sees it.
-func (c *Cluster) Primary(ctx context.Context, key string) (*Server, error) {
+// member is a server as another sees it.
+type member struct {
+	id, addr string
+	of       string // the primary that it follows; empty: it is one
+	failed   bool
+	slots    [][2]int // first and last; of primaries
+}
+
+// members are all servers, as one sees them.
+func (s *Server) members(ctx context.Context) (out []member, err error) {
+	text, err := s.Client.ClusterNodes(ctx).Result()
+	if err != nil {
+		return nil, fmt.Errorf("ask %s for the cluster: %w", s.Addr, err)
+	}
+	for line := range strings.Lines(text) {
+		f := strings.Fields(line)
+		if len(f) < 8 {
+			continue
+		}
+		m := member{id: f[0], failed: strings.Contains(f[2], "fail")}
+		m.addr, _, _ = strings.Cut(f[1], "@")
+		if strings.Contains(f[2], "slave") {
+			m.of = f[3]
+		}
+		for _, part := range f[8:] {
+			if strings.HasPrefix(part, "[") {
+				continue // on its way
+			}
+			first, last, two := strings.Cut(part, "-")
+			if !two {
+				last = first
+			}
+			lo, err1 := strconv.Atoi(first)
+			hi, err2 := strconv.Atoi(last)
+			if err := errors.Join(err1, err2); err != nil {
+				return nil, fmt.Errorf("read the cluster that %s sees: %w", s.Addr, err)
+			}
+			m.slots = append(m.slots, [2]int{lo, hi})
+		}
+		out = append(out, m)
+	}
+	return out, nil
+}
+
+// seen is the first member that a server which runs sees and that is as ok says.
+func (c *Cluster) seen(ctx context.Context, ok func(m member) bool) (*Server, error) {
+	err := errors.New("no server runs")
 	for _, asked := range c.running() {
-		slot, err := asked.Client.ClusterKeySlot(ctx, key).Result()
-		if err != nil {
+		var members []member
+		if members, err = asked.members(ctx); err != nil {
 			continue
 		}
-		parts, err := asked.Client.ClusterSlots(ctx).Result()
-		if err != nil {
-			continue
-		}
-		for _, p := range parts {
-			if int(slot) >= p.Start && int(slot) <= p.End && len(p.Nodes) > 0 {
-				return c.at(p.Nodes[0].Addr)
+		err = errors.New("nobody sees it")
+		for _, m := range members {
+			if ok(m) {
+				return c.at(m.addr)
 			}
 		}
 	}
-	return nil, fmt.Errorf("nobody knows who has %s", key)
+	return nil, err
+}
+
+// Primary is the server that has a key, as a server that runs sees it.
+func (c *Cluster) Primary(ctx context.Context, key string) (*Server, error) {
+	slot, err := c.running()[0].Client.ClusterKeySlot(ctx, key).Result()
+	if err != nil {
+		return nil, fmt.Errorf("find the primary of %s: %w", key, err)
+	}
+	s, err := c.seen(ctx, func(m member) bool {
+		return slices.ContainsFunc(m.slots, func(r [2]int) bool { return int(slot) >= r[0] && int(slot) <= r[1] })
+	})
+	if err != nil {
+		return nil, fmt.Errorf("find the primary of %s: %w", key, err)
+	}
+	return s, nil
 }
 
 func (s *set) at(addr string) (*Server, error) {
@@ -185,18 +242,11 @@ func (c *Cluster) Replica(ctx context.Context, of *Server) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("find a replica: %w", err)
 	}
-	for _, s := range c.running() {
-		nodes, err := s.Client.ClusterNodes(ctx).Result()
-		if err != nil {
-			continue
-		}
-		for line := range strings.Lines(nodes) {
-			if f := strings.Fields(line); len(f) > 3 && f[2] == "myself,slave" && f[3] == id {
-				return s, nil
-			}
-		}
+	s, err := c.seen(ctx, func(m member) bool { return m.of == id && !m.failed })
+	if err != nil {
+		return nil, fmt.Errorf("find a replica of %s: %w", of.Addr, err)
 	}
-	return nil, errors.New("find a replica: there is none")
+	return s, nil
 }
 
 // FailOver has a replica take over in order: nothing that was answered is lost.
@@ -252,18 +302,19 @@ func (c *Cluster) Primaries(ctx context.Context) (out []*Server, err error) {
 	if len(running) == 0 {
 		return nil, errors.New("no server runs")
 	}
-	parts, err := running[0].Client.ClusterSlots(ctx).Result()
+	members, err := running[0].members(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("find the primaries: %w", err)
+		return nil, err
 	}
-	for _, p := range parts {
-		s, err := c.at(p.Nodes[0].Addr)
+	for _, m := range members {
+		if len(m.slots) == 0 {
+			continue
+		}
+		s, err := c.at(m.addr)
 		if err != nil {
 			return nil, err
 		}
-		if !slices.Contains(out, s) {
-			out = append(out, s)
-		}
+		out = append(out, s)
 	}
 	return out, nil
 }
