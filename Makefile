@@ -7,10 +7,10 @@ RUNS ?= 10
 MOVES ?= 100000
 TOOL := go tool -modfile=tools/go.mod
 
-.PHONY: help build run run-fleet test story chaos soak k8s-test image fuzz bench bench-path profile lint fmt docs check
+.PHONY: help build run run-fleet run-cluster run-sentinel test story chaos soak k8s-test image fuzz bench bench-path profile lint fmt docs check
 
 help: ## Show this help
-	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
 
 build: ## Build bin/godwit
 	go build -trimpath -ldflags "-X main.version=$(VERSION)" -o bin/godwit ./cmd/godwit
@@ -20,6 +20,12 @@ run: build ## Run one node on the embedded store
 
 run-fleet: need-redis build ## Run three nodes and a redis-server, as processes
 	bin/godwit dev --nodes 3
+
+run-cluster: need-redis build ## Run three nodes on a Redis Cluster, as processes
+	bin/godwit dev --nodes 3 --redis cluster
+
+run-sentinel: need-redis build ## Run three nodes on a primary with replicas and Sentinels
+	bin/godwit dev --nodes 3 --redis sentinel
 
 test: need-redis ## Run every test, the short form of the stories included
 	go test -race -shuffle=on -timeout 20m ./...

@@ -80,13 +80,13 @@ func (s *Store) clusterOptions(p place) *redis.ClusterOptions {
 }
 
 // isPrimary refuses a connection to a replica, which a Sentinel that is behind
-// may name: what is read there may be old.
+// may name: what is read there may be old. The Sentinels' own are asked, too.
 func isPrimary(ctx context.Context, c *redis.Conn) error {
 	role, err := c.Do(ctx, "ROLE").Slice()
 	if err != nil {
 		return fmt.Errorf("ask for the role: %w", err)
 	}
-	if len(role) == 0 || role[0] != "master" {
+	if len(role) == 0 || role[0] != "master" && role[0] != "sentinel" {
 		return errors.New("the server is a replica")
 	}
 	return nil

@@ -120,7 +120,7 @@ func Open(cfg Config) (*Store, error) {
 	case cfg.URL != "":
 		var err error
 		if at, err = parsePlace(cfg.URL); err != nil {
-			return nil, err
+			return nil, fmt.Errorf("redis URL cannot be read: %w", err)
 		}
 	case cfg.Dial == nil:
 		e, err := startEmbedded()

@@ -40,6 +40,18 @@ const Forms = "redis://[user:password@]host:port[/db], rediss:// (TLS), unix://[
 	"redis+sentinel://[user:password@]host:port,host:port/master[/db] or redis+cluster://[user:password@]host:port,host:port; " +
 	"rediss+sentinel:// and rediss+cluster:// with TLS"
 
+// Where reads a URL and says, without its secrets, what is dialled.
+func Where(url string) (string, error) {
+	p, err := parsePlace(url)
+	switch {
+	case err != nil:
+		return "", err
+	case p.kind == single:
+		return p.one.Addr, nil
+	}
+	return strings.Join(p.addrs, ","), nil
+}
+
 var schemes = map[string]place{
 	"redis+sentinel":  {kind: sentinel},
 	"rediss+sentinel": {kind: sentinel, tls: true},
@@ -54,18 +66,18 @@ func parsePlace(text string) (place, error) {
 	if !several {
 		one, err := redis.ParseURL(text)
 		if err != nil {
-			return place{}, errors.New("redis URL cannot be read: expected " + Forms)
+			return place{}, errors.New("expected " + Forms)
 		}
 		return place{kind: single, one: one}, nil
 	}
 	if err := p.read(rest); err != nil {
-		return place{}, fmt.Errorf("redis URL cannot be read: %s: %w", scheme+"://", err)
+		return place{}, fmt.Errorf("expected %w, in a %s://", err, scheme)
 	}
 	return p, nil
 }
 
 // read reads what is behind the scheme of a URL with several hosts, which
-// net/url does not take.
+// net/url does not take. Its errors say what is expected.
 func (p *place) read(rest string) error {
 	rest, query, _ := strings.Cut(rest, "?")
 	hosts, path, _ := strings.Cut(rest, "/")
@@ -75,14 +87,14 @@ func (p *place) read(rest string) error {
 		p.user, err1 = url.PathUnescape(user)
 		p.password, err2 = url.PathUnescape(password)
 		if err1 != nil || err2 != nil {
-			return errors.New("expected user and password with %XX for what is special in a URL")
+			return errors.New("user and password with %XX for what is special in a URL")
 		}
 		hosts = hosts[at+1:]
 	}
 	for addr := range strings.SplitSeq(hosts, ",") {
 		host, port, err := net.SplitHostPort(addr)
 		if n, bad := strconv.ParseUint(port, 10, 16); err != nil || bad != nil || host == "" || n == 0 {
-			return errors.New("expected host:port,host:port (a / in a password is written %2F)")
+			return errors.New("host:port,host:port (a / in a password is written %2F)")
 		}
 		p.addrs = append(p.addrs, addr)
 	}
@@ -92,17 +104,17 @@ func (p *place) read(rest string) error {
 	parts := strings.Split(strings.Trim(path, "/"), "/")
 	if p.kind == cluster {
 		if len(parts) > 1 || parts[0] != "" && parts[0] != "0" {
-			return errors.New("expected nothing behind the hosts: a Cluster has database 0 alone")
+			return errors.New("nothing behind the hosts: a Cluster has database 0 alone")
 		}
 		return nil
 	}
 	var err error
 	if p.master, err = url.PathUnescape(parts[0]); err != nil || p.master == "" || len(parts) > 2 {
-		return errors.New("expected /MASTER, the name that the Sentinels have for the primary, or /MASTER/DB behind the hosts")
+		return errors.New("/MASTER, the name that the Sentinels have for the primary, or /MASTER/DB behind the hosts")
 	}
 	if len(parts) == 2 {
 		if p.db, err = strconv.Atoi(parts[1]); err != nil || p.db < 0 {
-			return errors.New("expected a number as database in /MASTER/DB")
+			return errors.New("a number as database in /MASTER/DB")
 		}
 	}
 	return nil
@@ -112,7 +124,7 @@ func (p *place) read(rest string) error {
 func (p *place) options(query string) error {
 	q, err := url.ParseQuery(query)
 	if err != nil {
-		return errors.New("expected name=value&name=value behind the question mark")
+		return errors.New("name=value&name=value behind the question mark")
 	}
 	for name := range q {
 		switch {
@@ -121,9 +133,9 @@ func (p *place) options(query string) error {
 		case p.kind == sentinel && name == "sentinel_password":
 			p.sentinelPassword = q.Get(name)
 		case p.kind == sentinel:
-			return errors.New("expected no option but sentinel_username and sentinel_password")
+			return errors.New("no option but sentinel_username and sentinel_password")
 		default:
-			return errors.New("expected no option")
+			return errors.New("no option")
 		}
 	}
 	return nil

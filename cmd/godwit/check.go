@@ -83,8 +83,10 @@ func (s *Settings) check(unread map[string]bool) (wrong []problem) {
 			bad(c.name, "a ws:// or wss:// URL")
 		}
 	}
-	if s.RedisURL != "" && !redisURL(s.RedisURL) {
-		bad("GODWIT_REDIS_URL", "redis://[user:password@]host:port/db, rediss:// or unix://path")
+	if s.RedisURL != "" {
+		if _, err := store.Where(s.RedisURL); err != nil {
+			wrong = append(wrong, problem{"GODWIT_REDIS_URL", fmt.Errorf("GODWIT_REDIS_URL: %w", err)})
+		}
 	}
 	keyless := s.AuthSecret == "" && s.AuthJWKS == "" && !unread["GODWIT_AUTH_SECRET"] && !unread["GODWIT_AUTH_DEV"]
 	if s.RedisURL != "" && keyless && !s.AuthDev {
@@ -117,18 +119,6 @@ func (s *Settings) check(unread map[string]bool) (wrong []problem) {
 		bad("GODWIT_LOG_FORMAT", "text or json")
 	}
 	return wrong
-}
-
-// redisURL says whether the store can read it. Nothing is dialled.
-func redisURL(raw string) bool {
-	if u, err := url.Parse(raw); err != nil || !slices.Contains([]string{"redis", "rediss", "unix"}, u.Scheme) {
-		return false
-	}
-	st, err := store.Open(store.Config{URL: raw})
-	if err != nil {
-		return false
-	}
-	return st.Close() == nil
 }
 
 // originPattern says whether an entry can match a browser's origin, which is a

@@ -35,21 +35,26 @@ const (
 
 func devCommand(env []string) *cobra.Command {
 	var nodes int
+	var kind string
 	c := &cobra.Command{
 		Use:   "dev",
-		Short: "Run a small fleet here: a redis-server and some nodes, as processes",
+		Short: "Run a small fleet here: a redis-server, or several, and some nodes, as processes",
 		Args:  noArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			if nodes < 1 || nodes > 16 {
 				return usage{errors.New("--nodes: expected 1 to 16")}
 			}
+			if !slices.Contains(devKinds, kind) {
+				return usage{errors.New("--redis: expected " + strings.Join(devKinds, ", "))}
+			}
 			ctx, stop := signal.NotifyContext(c.Context(), syscall.SIGINT, syscall.SIGTERM)
 			defer stop()
 			f := &fleet{env: env, out: &lines{w: c.OutOrStdout()}}
-			return f.run(ctx, nodes)
+			return f.run(ctx, nodes, kind)
 		},
 	}
 	c.Flags().IntVar(&nodes, "nodes", 3, "how many nodes")
+	c.Flags().StringVar(&kind, "redis", devKinds[0], "what they run on: single, cluster (3 primaries, 3 replicas) or sentinel (a primary, 2 replicas, 3 sentinels)")
 	return c
 }
 
@@ -69,7 +74,8 @@ func (l *lines) print(mark, line string) {
 type fleet struct {
 	env   []string
 	out   *lines
-	procs []*proc // in the order of their start
+	procs []*proc  // in the order of their start
+	set   redisSet // nil: redis is one of procs
 }
 
 // proc is one process and the goroutines that pass its output on.
@@ -84,14 +90,23 @@ type proc struct {
 	hear func(line []byte)
 }
 
-func (f *fleet) run(ctx context.Context, nodes int) (err error) {
+func (f *fleet) run(ctx context.Context, nodes int, kind string) (err error) {
 	dir, err := os.MkdirTemp("", "godwit-dev-")
 	if err != nil {
 		return fmt.Errorf("make a directory for redis: %w", err)
 	}
 	defer os.RemoveAll(dir)
 	defer f.stop()
-	redis, redisURL, err := f.redis(ctx, dir)
+	var redisURL string
+	var redisEnded <-chan struct{} // of a set nobody waits: one of it may well end
+	if kind == devKinds[0] {
+		var redis *proc
+		if redis, redisURL, err = f.redis(ctx, dir); err == nil {
+			redisEnded = redis.done
+		}
+	} else {
+		redisURL, err = f.startSet(ctx, kind, dir)
+	}
 	if err != nil {
 		return err
 	}
@@ -144,13 +159,13 @@ func (f *fleet) run(ctx context.Context, nodes int) (err error) {
 	}
 	api := vars["GODWIT_ADMIN_TOKEN"] != "" || vars["GODWIT_ADMIN_TOKEN_FILE"] != ""
 	for line := range strings.Lines(typeNext(addrs, dev) + "\nEnd a node, and watch its clients go on at another (without -9 it moves them first):\n" +
-		strings.Join(kill, "\n") + "\n\n" + operate(admins[0], api) + "\nCtrl-C ends them all.\n") {
+		strings.Join(append(kill, f.kills()...), "\n") + "\n\n" + operate(admins[0], api) + "\nCtrl-C ends them all.\n") {
 		f.out.print("", strings.TrimSuffix(line, "\n"))
 	}
 	select {
 	case <-ctx.Done():
 		return nil
-	case <-redis.done:
+	case <-redisEnded:
 		return errors.New("redis-server ended")
 	}
 }
@@ -387,7 +402,11 @@ func (f *fleet) stop() {
 			}
 		}
 	}
-	if len(f.procs) > 0 {
+	switch {
+	case f.set != nil:
+		signalAll(f.procs)
+		f.set.Close()
+	case len(f.procs) > 0:
 		signalAll(f.procs[1:])
 		signalAll(f.procs[:1])
 	}

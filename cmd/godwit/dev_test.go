@@ -86,6 +86,43 @@ func TestDev_IsAFleetThatEndsAsOne(t *testing.T) {
 	}
 }
 
+// A primary that is killed is replaced, and who talks goes on.
+func TestDev_OnACluster_OrSentinels_GoesOnWithoutAPrimary(t *testing.T) {
+	for _, kind := range devKinds[1:] {
+		t.Run(kind, func(t *testing.T) {
+			p := launch(t, nil, "dev", "--nodes", "2", "--redis", kind)
+			urls := strings.Fields(p.await(`Listening on (.*)$`)[0])
+			primary, err := strconv.Atoi(p.await(`kill -9 (\d+)   # primary `)[0])
+			if err != nil {
+				t.Fatal(err)
+			}
+			c, err := login(t, urls[0], "dev:ann")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := c.Join(t.Context(), "lobby"); err != nil {
+				t.Fatal(err)
+			}
+			if err := syscall.Kill(primary, syscall.SIGKILL); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := c.Send(t.Context(), "lobby", "hello"); err != nil {
+				t.Errorf("send: %v", err)
+			}
+			all := p.await(`kill -9 (\d+)   # (?:replica|sentinel) `)
+			p.signal(syscall.SIGINT)
+			if code := p.exit(); code != 0 {
+				t.Errorf("exit %d, want 0", code)
+			}
+			for _, pid := range all {
+				if !gone(t, pid) {
+					t.Errorf("process %s is left", pid)
+				}
+			}
+		})
+	}
+}
+
 func TestDev_ANodeThatIsToldToStopSendsItsClientsOn(t *testing.T) {
 	p := launch(t, nil, "dev", "--nodes", "2")
 	urls := strings.Fields(p.await(`Listening on (.*)$`)[0])

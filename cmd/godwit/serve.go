@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -203,7 +202,8 @@ func (m *node) run(ctx context.Context) error {
 	}
 	away := st.Ping(ctx)
 	if away != nil && ctx.Err() == nil {
-		m.log.Warn("cannot reach Redis at "+redisAddr(s.RedisURL)+"; trying again", "error", away)
+		at, _ := store.Where(s.RedisURL) // checked with the settings
+		m.log.Warn("cannot reach Redis at "+at+"; trying again", "error", away)
 	}
 
 	if away == nil {
@@ -341,18 +341,6 @@ func origins(s Settings) []string {
 		}
 	}
 	return out
-}
-
-// redisAddr is where a Redis is, for a log: without its user and password.
-func redisAddr(raw string) string {
-	u, err := url.Parse(raw)
-	switch {
-	case err != nil:
-		return "" // checked with the settings
-	case u.Scheme == "unix":
-		return u.Path
-	}
-	return net.JoinHostPort(cmp.Or(u.Hostname(), "localhost"), cmp.Or(u.Port(), "6379"))
 }
 
 // here says whether only this machine can reach an address that is listened on.

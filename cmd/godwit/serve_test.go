@@ -13,6 +13,7 @@ import (
 
 	"godwit/client"
 	"godwit/internal/redistest"
+	"godwit/store"
 	"godwit/wire"
 )
 
@@ -151,9 +152,12 @@ func TestServe_NamesARedisWithoutItsPassword(t *testing.T) {
 		"redis://":                    "localhost:6379",
 		"redis://:hunter2@[::1]:6380": "[::1]:6380",
 		"unix://:hunter2@/run/r.sock": "/run/r.sock",
+
+		"redis+sentinel://ann:hunter2@h:1,i:2/main": "h:1,i:2",
+		"rediss+cluster://ann:hunter2@h:1,i:2":      "h:1,i:2",
 	} {
-		if got := redisAddr(raw); got != want {
-			t.Errorf("%s is %s, want %s", raw, got, want)
+		if got, err := store.Where(raw); got != want || err != nil {
+			t.Errorf("%s is %s (%v), want %s", raw, got, err, want)
 		}
 	}
 }
@@ -295,6 +299,8 @@ func TestServe_NoSecretIsEverEchoed(t *testing.T) {
 		"in a URL that is none":          {"GODWIT_REDIS_URL=redis://:" + secret + "@[::1"},
 		"in a URL with a wrong database": {"GODWIT_REDIS_URL=redis://:" + secret + "@h:1/x", "GODWIT_AUTH_DEV=true"},
 		"in a URL with a wrong port":     {"GODWIT_REDIS_URL=redis://:" + secret + "@h:port", "GODWIT_AUTH_DEV=true"},
+		"in a URL of a Cluster":          {"GODWIT_REDIS_URL=redis+cluster://:" + secret + "@h"},
+		"in a URL of Sentinels":          {"GODWIT_REDIS_URL=redis+sentinel://:" + secret + "@h:1"},
 		"in a URL from a file":           {"GODWIT_REDIS_URL_FILE=" + file},
 		"twice":                          {"GODWIT_AUTH_SECRET=" + secret, "GODWIT_AUTH_SECRET_FILE=" + file},
 	} {

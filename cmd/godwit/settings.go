@@ -19,7 +19,7 @@ import (
 type Settings struct {
 	Listen      string `envconfig:"GODWIT_LISTEN" default:":8080" doc:"address of the public listener; port 0 picks one; unset, with the embedded store and dev tokens: 127.0.0.1:8080"`
 	AdminListen string `envconfig:"GODWIT_ADMIN_LISTEN" default:":8081" doc:"address of the admin listener (probes, admin API); port 0 picks one; unset, with the embedded store and dev tokens: 127.0.0.1:8081"`
-	RedisURL    string `envconfig:"GODWIT_REDIS_URL" secret:"true" doc:"where the state lives: redis://, rediss:// or unix://; empty is the embedded store, one process and nothing kept"`
+	RedisURL    string `envconfig:"GODWIT_REDIS_URL" secret:"true" doc:"where the state lives: redis://, rediss://, unix://, redis+sentinel:// or redis+cluster:// (docs/redis.md); empty is the embedded store, one process and nothing kept"`
 
 	AuthSecret   string `envconfig:"GODWIT_AUTH_SECRET" secret:"true" doc:"HS256 key of tokens"`
 	AuthJWKS     string `envconfig:"GODWIT_AUTH_JWKS" doc:"keys for EdDSA, ES256 and RS256 tokens: a file or an https URL, read again as it changes"`

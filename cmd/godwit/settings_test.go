@@ -67,8 +67,8 @@ func TestSettings_WhatCannotBeUsedIsWrong(t *testing.T) {
 			[]string{"http://idp.example/jwks", "ftp://idp.example/jwks", "https://", keyless, broken, dir, dir + "/none"},
 		},
 		"GODWIT_REDIS_URL": {
-			[]string{"redis://h", "rediss://:p@h:1/2", "unix:///run/redis.sock"},
-			[]string{"h:6379", "http://h", "redis://h:port", "redis://h:1/x"},
+			[]string{"redis://h", "rediss://:p@h:1/2", "unix:///run/redis.sock", "redis+sentinel://h:1,i:2/main/3", "rediss+cluster://a:p@h:1,i:2"},
+			[]string{"redis+sentinel://h:1", "redis+cluster://h:1/2", "redis+cluster://h", "h:6379", "http://h", "redis://h:port", "redis://h:1/x"},
 		},
 	} {
 		for _, value := range values.good {

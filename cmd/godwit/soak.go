@@ -14,6 +14,8 @@ import (
 
 	"github.com/rs/xid"
 	"github.com/spf13/cobra"
+
+	"godwit/store"
 )
 
 const (
@@ -116,10 +118,14 @@ func (o *soakOptions) fill(set func(flag string) bool, env []string) error {
 		{o.rollouts < 1, "rollouts", "at least 1", nil},
 		{o.budget < time.Millisecond, "budget", "at least 1ms", nil},
 		{o.timeout <= 0, "timeout", "more than 0", nil},
-		{o.redis != "" && !redisURL(o.redis), "redis", "redis://[user:password@]host:port/db, rediss:// or unix://path", nil},
 	} {
 		if c.bad {
 			wrong = append(wrong, fmt.Errorf("--%s: expected %s", c.flag, fmt.Sprintf(c.expected, c.args...)))
+		}
+	}
+	if o.redis != "" {
+		if _, err := store.Where(o.redis); err != nil {
+			wrong = append(wrong, fmt.Errorf("--redis: %w", err))
 		}
 	}
 	return errors.Join(wrong...)

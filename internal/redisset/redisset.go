@@ -68,6 +68,11 @@ func (s *Server) answers(ctx context.Context) error {
 			return over{fmt.Errorf("redis-server on %s ended: %s", s.Addr, s.cmd.ProcessState)}
 		default:
 		}
+		c, err := net.Dial("tcp", s.Addr) // the client's library complains aloud
+		if err != nil {
+			return err
+		}
+		c.Close()
 		info, err := s.Client.Info(ctx, "server").Result()
 		if err == nil && !strings.Contains(info, own) {
 			err = errors.New("somebody else has the port")
