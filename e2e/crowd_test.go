@@ -26,7 +26,7 @@ type stage struct {
 	urls  func(first int) []string // of all nodes, that of number first in front
 	token func(user string) string
 	dial  func(ctx context.Context, network, addr string) (net.Conn, error) // nil: the network
-	redis *redis.Client
+	redis redis.UniversalClient
 }
 
 // crowd is many clients of a fleet that talk until they are told to stop.

@@ -48,7 +48,7 @@ func tellTo(t *testing.T, o fleet.Options, people size) *story {
 	}
 	st.fleet = fleet.Start(t, o)
 	st.crowd = gather(t, stage{
-		urls: st.fleet.URLs, redis: st.fleet.Redis.Client,
+		urls: st.fleet.URLs, redis: st.fleet.Store,
 		token: func(user string) string { return fleet.Token(user, time.Hour) },
 	}, people, rng)
 	st.crowd.hear(st.some)

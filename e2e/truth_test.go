@@ -13,7 +13,7 @@ import (
 )
 
 // truth reads a room's log from the store, past every node.
-func truth(t *testing.T, r *redis.Client, room string) ledger.Log {
+func truth(t *testing.T, r redis.UniversalClient, room string) ledger.Log {
 	t.Helper()
 	key := "gw:{r:" + room + "}:"
 	meta, err := r.HMGet(t.Context(), key+"meta", "epoch", "seq").Result()

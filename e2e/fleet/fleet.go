@@ -9,8 +9,10 @@ import (
 	"time"
 
 	"github.com/golang-jwt/jwt/v5"
+	"github.com/redis/go-redis/v9"
 
 	"godwit/e2e/fault"
+	"godwit/internal/redisset"
 )
 
 // Secret signs the tokens of a fleet.
@@ -22,7 +24,9 @@ type Options struct {
 	Nodes int // 0 is 3
 	// Env is added to every node's settings.
 	Env map[string]string
-	// Proxied puts a fault proxy between each node and Redis.
+	// On is what the nodes run on.
+	On On
+	// Proxied puts a fault proxy between each node and Redis, of which there is one.
 	Proxied bool
 	// Seed of the proxies.
 	Seed uint64
@@ -30,9 +34,13 @@ type Options struct {
 	Directed bool
 }
 
-// Fleet is a Redis and its nodes.
+// Fleet is a Redis, of one kind or another, and its nodes.
 type Fleet struct {
-	Redis   *Redis
+	Redis    *Redis // nil with one of the next two
+	Cluster  *redisset.Cluster
+	Sentinel *redisset.Sentinel
+	// Store asks whichever it is what tests want to know.
+	Store   redis.UniversalClient
 	Nodes   []*Node
 	Proxies []*fault.Proxy // one a node, when proxied
 }
@@ -44,7 +52,14 @@ func Start(t testing.TB, o Options) *Fleet {
 		o.Nodes = 3
 	}
 	godwit(t) // before the clock of anything runs
-	f := &Fleet{Redis: StartRedis(t)}
+	f := &Fleet{}
+	var url string
+	if o.On == OneRedis {
+		f.Redis = StartRedis(t)
+		f.Store = f.Redis.Client
+	} else {
+		url = f.startSet(t, o.On)
+	}
 	var listen, origins []string
 	for range o.Nodes {
 		addr := "127.0.0.1:0"
@@ -55,18 +70,20 @@ func Start(t testing.TB, o Options) *Fleet {
 		listen = append(listen, addr)
 	}
 	for i := range o.Nodes {
-		addr := f.Redis.Addr()
+		if o.On == OneRedis {
+			url = "redis://" + f.Redis.Addr() + "/0"
+		}
 		if o.Proxied {
-			p, err := fault.Listen(addr, o.Seed+uint64(i)<<32)
+			p, err := fault.Listen(f.Redis.Addr(), o.Seed+uint64(i)<<32)
 			if err != nil {
 				t.Fatal(err)
 			}
 			t.Cleanup(p.Close)
 			f.Proxies = append(f.Proxies, p)
-			addr = p.Addr()
+			url = "redis://" + p.Addr() + "/0"
 		}
 		env := map[string]string{
-			"GODWIT_REDIS_URL":   "redis://" + addr + "/0",
+			"GODWIT_REDIS_URL":   url,
 			"GODWIT_AUTH_SECRET": Secret,
 			"GODWIT_LEASE":       "3s",
 			"GODWIT_GRACE":       "2m", // on a busy machine what a test does between two sockets takes its time

@@ -1,0 +1,67 @@
+package fleet
+
+import (
+	"context"
+	"os"
+	"testing"
+	"time"
+
+	"godwit/internal/redisset"
+)
+
+// silent is how long a primary of a set may be silent before it is replaced: far
+// above what a busy machine keeps it waiting.
+const silent = 3 * time.Second
+
+// On is what a fleet's nodes run on.
+type On int
+
+// The kinds of Redis.
+const (
+	OneRedis On = iota
+	Cluster
+	Sentinels
+)
+
+// startSet starts a Redis of several servers, and is its URL.
+func (f *Fleet) startSet(t testing.TB, on On) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "godwit-redis-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	ctx, cancel := context.WithTimeout(context.Background(), 2*Patience)
+	defer cancel()
+	redisServer(t)
+	if on == Cluster {
+		if f.Cluster, err = redisset.StartCluster(ctx, dir, silent); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(f.Cluster.Close)
+		f.Store = f.Cluster.Client()
+		t.Cleanup(func() { f.Store.Close() })
+		return f.Cluster.URL()
+	}
+	if f.Sentinel, err = redisset.StartSentinel(ctx, dir, silent); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(f.Sentinel.Close)
+	f.Store = f.Sentinel.Client()
+	t.Cleanup(func() { f.Store.Close() })
+	return f.Sentinel.URL()
+}
+
+// KillPubSub closes every subscriber's connection at some servers and tells how
+// many there were.
+func KillPubSub(t testing.TB, at []*redisset.Server) (killed int64) {
+	t.Helper()
+	for _, s := range at {
+		n, err := s.Client.Do(context.Background(), "CLIENT", "KILL", "TYPE", "pubsub").Int64()
+		if err != nil {
+			t.Fatal(err)
+		}
+		killed += n
+	}
+	return killed
+}
