@@ -171,6 +171,15 @@ func (rm *Room) Delivered(seat *hub.Seat) (epoch string, seq uint64) {
 	return epoch, max(head, seat.After)
 }
 
+// replaced says that an entry may stand where the node has delivered another: it
+// is later than the newest one. A failover lost that one, and this one's writer did
+// not know of it; or the store's clock was set back, and it is the same once more.
+// Called with mu held.
+func (rm *Room) replaced(m store.Message) bool {
+	epoch, head := rm.track.Position()
+	return rm.track.State() != order.Starting && m.Epoch == epoch && m.Head <= head && rm.ts != 0 && m.Entry.TS > rm.ts
+}
+
 // timed is an event, and when this node heard it.
 type timed struct {
 	*wire.RoomEvent
@@ -191,6 +200,9 @@ func (rm *Room) heard(m store.Message, came time.Duration) {
 		told, _ := rm.seats.Deliver("", Event(rm.name, m.Entry))
 		rm.delivered(told, came)
 	default:
+		if rm.replaced(m) {
+			rm.relay.Suspect() // the log tells which it is
+		}
 		out = rm.apply(rm.track.Heard(m.Epoch, m.Head, timed{Event(rm.name, m.Entry), came}))
 	}
 	rm.mu.Unlock()
