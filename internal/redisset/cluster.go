@@ -154,8 +154,13 @@ func (c *Cluster) Client() *redis.ClusterClient {
 type member struct {
 	id, addr string
 	of       string // the primary that it follows; empty: it is one
+	epoch    string
 	failed   bool
 	slots    [][2]int // first and last; of primaries
+}
+
+func (m member) has(slot int) bool {
+	return slices.ContainsFunc(m.slots, func(r [2]int) bool { return slot >= r[0] && slot <= r[1] })
 }
 
 // members are all servers, as one sees them.
@@ -169,7 +174,7 @@ func (s *Server) members(ctx context.Context) (out []member, err error) {
 		if len(f) < 8 {
 			continue
 		}
-		m := member{id: f[0], failed: strings.Contains(f[2], "fail")}
+		m := member{id: f[0], epoch: f[6], failed: strings.Contains(f[2], "fail")}
 		m.addr, _, _ = strings.Cut(f[1], "@")
 		if strings.Contains(f[2], "slave") {
 			m.of = f[3]
@@ -218,9 +223,7 @@ func (c *Cluster) Primary(ctx context.Context, key string) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("find the primary of %s: %w", key, err)
 	}
-	s, err := c.seen(ctx, func(m member) bool {
-		return slices.ContainsFunc(m.slots, func(r [2]int) bool { return int(slot) >= r[0] && int(slot) <= r[1] })
-	})
+	s, err := c.seen(ctx, func(m member) bool { return m.has(int(slot)) })
 	if err != nil {
 		return nil, fmt.Errorf("find the primary of %s: %w", key, err)
 	}
@@ -249,15 +252,22 @@ func (c *Cluster) Replica(ctx context.Context, of *Server) (*Server, error) {
 	return s, nil
 }
 
-// FailOver has a replica take over in order: nothing that was answered is lost.
+// failOverLasts is after how long a server gives a failover up.
+const failOverLasts = 5 * time.Second
+
+// FailOver has a replica take over in order: nothing that was answered is lost. It
+// asks again where that came to nothing, as when the others have just voted for
+// this shard and do not yet again, which is twice the node timeout.
 func (c *Cluster) FailOver(ctx context.Context, replica *Server) error {
-	if err := replica.Client.ClusterFailover(ctx).Err(); err != nil {
-		return fmt.Errorf("ask for a failover: %w", err)
-	}
+	var asked time.Time
 	return until(ctx, replica.Addr+" is a primary", func() error {
 		info, err := replica.Client.Info(ctx, "replication").Result()
 		if err == nil && !strings.Contains(info, "role:master") {
 			err = errors.New("it is a replica still")
+			if time.Since(asked) > failOverLasts {
+				asked = time.Now()
+				err = errors.Join(err, replica.Client.ClusterFailover(ctx).Err())
+			}
 		}
 		return err
 	})
@@ -293,7 +303,27 @@ func (c *Cluster) Move(ctx context.Context, slot int, from, to *Server, between 
 			return fmt.Errorf("end the move of slot %d: %w", slot, err)
 		}
 	}
-	return nil
+	return c.agree(ctx, slot, to)
+}
+
+// agree waits until every server knows that a slot has moved, and of which epoch
+// that is: one that does not would take the slot back by the next move.
+func (c *Cluster) agree(ctx context.Context, slot int, at *Server) error {
+	return until(ctx, fmt.Sprintf("all know where slot %d is", slot), func() error {
+		epoch := ""
+		for _, s := range append([]*Server{at}, c.running()...) {
+			members, err := s.members(ctx)
+			if err != nil {
+				return err
+			}
+			i := slices.IndexFunc(members, func(m member) bool { return m.has(slot) })
+			if i < 0 || members[i].addr != at.Addr || epoch != "" && members[i].epoch != epoch {
+				return fmt.Errorf("%s does not know it yet", s.Addr)
+			}
+			epoch = members[i].epoch
+		}
+		return nil
+	})
 }
 
 // Primaries are the servers that have slots, as one that runs sees them.
