@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -319,39 +317,6 @@ func (s *Subscriber) subscribe(ctx context.Context, names []string) error {
 		return fmt.Errorf("subscribe: %w", err)
 	}
 	return nil
-}
-
-// probe publishes to the node's own channel and expects to hear it.
-func (s *Subscriber) probe(ctx context.Context, nth int) error {
-	ctx, cancel := context.WithTimeout(ctx, probeWithin)
-	defer cancel()
-	began := time.Now()
-	missing, err := s.sound(ctx, strconv.Itoa(nth))
-	if err != nil {
-		return err
-	}
-	for len(missing) > 0 {
-		select {
-		case got := <-s.heard:
-			missing = slices.DeleteFunc(missing, func(want string) bool { return want == got })
-		case <-ctx.Done():
-			return errors.New("deaf: the subscription did not hear its probe")
-		}
-	}
-	s.Stats.Probe.Observe(time.Since(began))
-	return nil
-}
-
-// sound publishes a probe, in a Cluster one from each primary, and is what must
-// be heard.
-func (s *Subscriber) sound(ctx context.Context, nth string) (want []string, err error) {
-	if s.store.cluster != nil {
-		return s.lines.sound(ctx, s.store.cluster, s.ref.channel(), nth)
-	}
-	if err := s.store.rdb.Publish(ctx, s.ref.channel(), "p "+nth).Err(); err != nil {
-		return nil, fmt.Errorf("publish probe: %w", err)
-	}
-	return []string{nth}, nil
 }
 
 // receive reads the connection until it fails.
