@@ -15,7 +15,12 @@ import (
 // Shards is how many primaries a Cluster has, each with one replica.
 const Shards = 3
 
-const allSlots = 16384
+const (
+	allSlots = 16384
+	// meetingTimeout is the node timeout until all is ready: servers tell each other
+	// who follows whom at the latest after half of it.
+	meetingTimeout = 2 * time.Second
+)
 
 // Cluster is a Redis Cluster of three primaries and three replicas.
 type Cluster struct {
@@ -46,6 +51,9 @@ func (c *Cluster) start(ctx context.Context) error {
 			return err
 		}
 	}
+	if err := c.NodeTimeout(ctx, min(meetingTimeout, c.nodeTimeout)); err != nil {
+		return err
+	}
 	first := c.servers[0].Client
 	for i, s := range c.servers {
 		if err := s.Client.Do(ctx, "CLUSTER", "SET-CONFIG-EPOCH", i+1).Err(); err != nil {
@@ -72,7 +80,10 @@ func (c *Cluster) start(ctx context.Context) error {
 			return err
 		}
 	}
-	return c.Ready(ctx)
+	if err := c.Ready(ctx); err != nil {
+		return err
+	}
+	return c.NodeTimeout(ctx, c.nodeTimeout)
 }
 
 // NodeTimeout changes how long a primary may be silent.
