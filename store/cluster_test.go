@@ -270,6 +270,37 @@ func TestCluster_APrimaryThatHangsHoldsUpNobodyElsesRooms(t *testing.T) {
 	}
 }
 
+func TestCluster_ALeaseIsRenewedThoughThePrimaryOfTheListHangs(t *testing.T) {
+	c := redistest.Cluster(t)
+	healed(t, c)
+	s := open(t, Config{URL: c.URL(), Timeout: 2 * time.Second})
+	at := func(key string) *redisset.Server {
+		p, err := c.Primary(t.Context(), key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return p
+	}
+	list := at(nodesKey)
+	node := Node{Ref: Ref{Boot: "b"}, State: NodeReady}
+	for i := 0; i == 0 || at(node.leaseKey()) == list; i++ {
+		node.Ref.Node = fmt.Sprintf("n%d", i)
+	}
+	if err := s.Renew(t.Context(), node); err != nil {
+		t.Fatal(err)
+	}
+	if err := list.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Renew(t.Context(), node); err != nil {
+		t.Errorf("a node that is on the list: %v", err)
+	}
+	node.Ref.Boot = "another life"
+	if err := s.Renew(t.Context(), node); !errors.Is(err, ErrUnavailable) {
+		t.Errorf("one that is not: %v, want ErrUnavailable", err)
+	}
+}
+
 func TestCluster_AReplicaThatTakesOverHasEverythingAndIsWrittenTo(t *testing.T) {
 	c := redistest.Cluster(t)
 	healed(t, c)

@@ -49,13 +49,16 @@ func (s *Store) recordLife() int64 { return (s.cfg.Lease + 2*s.cfg.OfferTTL).Mil
 // Renew writes a node's record and lease, and lists the node. The lease counts
 // from before the call at the latest. May be repeated.
 func (s *Store) Renew(ctx context.Context, n Node) error {
-	ctx, cancel := context.WithTimeout(ctx, s.cfg.Timeout)
+	within, cancel := context.WithTimeout(ctx, s.cfg.Timeout)
 	defer cancel()
-	listed := s.rdb.SAdd(ctx, nodesKey, n.String()).Err()
-	if listed != nil && !s.mayStay(n.Ref) {
-		return unavailable("list node", listed)
+	listed := s.rdb.SAdd(within, nodesKey, n.String()).Err()
+	if listed != nil {
+		if !s.mayStay(n.Ref) {
+			return unavailable("list node", listed)
+		}
+		within = ctx // the list's primary has had its time, and the lease's may be another
 	}
-	_, err := s.run(ctx, renewScript, []string{n.recordKey(), n.leaseKey()},
+	_, err := s.run(within, renewScript, []string{n.recordKey(), n.leaseKey()},
 		s.cfg.Lease.Milliseconds(), s.recordLife(), time.Since(n.Started).Milliseconds(),
 		"url", n.URL, "revision", n.Revision, "state", n.State,
 		"sessions", n.Sessions, "key", n.Key,
