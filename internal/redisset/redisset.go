@@ -25,6 +25,8 @@ const (
 	look = 25 * time.Millisecond
 	// ending is how long a server may take to end by itself.
 	ending = 5 * time.Second
+	// patience bounds every wait: what has not come by then will not.
+	patience = time.Minute
 )
 
 // Server is one redis-server, or one Sentinel.
@@ -212,6 +214,8 @@ type over struct{ error }
 
 // until waits until check is nil.
 func until(ctx context.Context, what string, check func() error) error {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
 	again := time.NewTicker(look)
 	defer again.Stop()
 	for {
