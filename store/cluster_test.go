@@ -303,8 +303,8 @@ func TestCluster_ALeaseIsRenewedThoughThePrimaryOfTheListHangs(t *testing.T) {
 
 func TestCluster_AReplicaThatTakesOverHasEverythingAndIsWrittenTo(t *testing.T) {
 	c := redistest.Cluster(t)
-	healed(t, c)
 	quick(t, c)
+	healed(t, c) // while servers still tell each other soon
 	cfg := wideLog
 	cfg.URL = c.URL()
 	s := open(t, cfg)
@@ -339,8 +339,8 @@ func TestCluster_AReplicaThatTakesOverHasEverythingAndIsWrittenTo(t *testing.T) 
 
 func TestCluster_APrimaryThatIsKilledIsReplacedAndHeardAgain(t *testing.T) {
 	c := redistest.Cluster(t)
-	healed(t, c)
 	quick(t, c)
+	healed(t, c) // while servers still tell each other soon
 	s := open(t, Config{URL: c.URL()})
 	sub, e := listen(t, s)
 	all := primaries(t, c)
@@ -378,7 +378,11 @@ func TestCluster_APrimaryThatIsKilledIsReplacedAndHeardAgain(t *testing.T) {
 	e.until(t, "a reset", func() bool { return e.resets > 0 })
 	again := time.NewTicker(50 * time.Millisecond)
 	defer again.Stop()
+	said := time.Now()
 	for heard := false; !heard; <-again.C {
+		if time.Since(said) > 20*time.Second {
+			t.Fatal("the room is not heard again")
+		}
 		if err := s.Announce(t.Context(), room, back.Epoch, back.Seq+1000); err != nil {
 			t.Fatal(err)
 		}
