@@ -180,7 +180,7 @@ func TestSend_ACseqIsAcceptedExactlyOnce(t *testing.T) {
 			got := sent(t, s, "r", ann, Draft{CSeq: c, Data: []byte("1")})
 			want := Sent{Dup: true}
 			if c > 36 { // the last 64
-				want.Seq, want.TS = answers[c-1].Seq, answers[c-1].TS
+				want.Epoch, want.Seq, want.TS = answers[c-1].Epoch, answers[c-1].Seq, answers[c-1].TS
 			}
 			if got != want {
 				t.Fatalf("repeat of %d: %+v, want %+v", c, got, want)

@@ -178,7 +178,7 @@ func (d Draft) to() (user string, client uint32) {
 
 // Sent says where a message went.
 type Sent struct {
-	Epoch string // empty for a repeat
+	Epoch string // empty for a repeat too old to remember
 	Seq   uint64 // 0 for an ephemeral message, and for a repeat too old to remember
 	TS    int64  // ms; 0 where Seq is, but for an ephemeral message
 	Dup   bool   // a repeat: nothing was appended
@@ -214,7 +214,7 @@ func (s *Store) Send(ctx context.Context, room string, m Member, known Known, d 
 			return
 		}
 		if a.status() == "dup" {
-			done(Sent{Seq: a.uint(1), TS: int64(a.uint(2)), Dup: true}, nil)
+			done(Sent{Seq: a.uint(1), TS: int64(a.uint(2)), Epoch: a.text(3), Dup: true}, nil)
 			return
 		}
 		done(Sent{Epoch: a.text(1), Seq: a.uint(2), TS: int64(a.uint(3))}, nil)

@@ -2,7 +2,7 @@
 --   KEYS as in room.lua
 --   ARGV 8 client, 9 gen, 10 user, 11 cseq (0: none), 12 to user ('': any), 13 to client (0: any)
 --        14 1 if ephemeral, 15 header, 16 data
--- Returns {'ok', epoch, seq, ts} | {'dup', seq, ts} | {'dup'} (older than 64) | {'gap', expect}
+-- Returns {'ok', epoch, seq, ts} | {'dup', seq, ts, epoch} | {'dup'} (older than 64) | {'gap', expect}
 --      or {'moved'} | {'not_member', epoch} | {'no_recipient'} | {'wiped'}
 local client, gen, cseq = ARGV[8], tonumber(ARGV[9]), tonumber(ARGV[11])
 local epoch, seq = head()
@@ -15,7 +15,7 @@ if cseq > 0 then
   if cseq <= last then
     local flow = redis.call('HGET', FLOWS, client .. ':' .. int(cseq % 64))
     local c, s, t = string.match(flow or '', '^(%d+) (%d+) (%d+)$')
-    if c and tonumber(c) == cseq then return {'dup', s, t} end
+    if c and tonumber(c) == cseq then return {'dup', s, t, epoch} end
     return {'dup'}
   end
   if cseq > last + 1 then return {'gap', int(last + 1)} end

@@ -52,24 +52,48 @@ func (s *Session) post(ctx context.Context, p *wire.Send, most int, done func(Re
 		return
 	}
 	s.flight <- struct{}{}
-	land := func(reply Reply) {
+	land := func(sent store.Sent, err error) {
+		reply := s.sent(at, sent, err)
 		<-s.flight
-		done(s.posted(draft.Ephemeral, reply))
+		reply = s.posted(draft.Ephemeral, reply)
+		s.counted(p.Room, count{sent.Epoch, draft.CSeq}, func() { done(reply) })
 	}
 	s.deliver(ctx, at, draft, func(sent store.Sent, err error) {
 		if !errors.Is(err, store.ErrWiped) {
-			land(s.sent(at, sent, err))
+			land(sent, err)
 			return
 		}
 		// Nothing was stored. The lane must not wait for the room to be rebuilt.
 		s.again(at, func(rebuilt bool) {
 			if !rebuilt {
-				land(s.sent(at, sent, err))
+				land(sent, err)
 				return
 			}
-			s.deliver(ctx, at, draft, func(sent store.Sent, err error) { land(s.sent(at, sent, err)) })
+			s.deliver(ctx, at, draft, land)
 		})
 	})
+}
+
+// count is the last cseq that was accepted in an epoch of a room.
+type count struct {
+	epoch string // empty: it was not accepted, or nobody remembers where
+	cseq  uint64 // 0: the send has none
+}
+
+// counted answers a send, and notes its number for a reset that is told later, but
+// has read the count before: by that count a client would use the number again, and
+// what it then sends would pass for a repeat of this one.
+func (s *Session) counted(room string, n count, answer func()) {
+	if n.epoch == "" || n.cseq == 0 {
+		answer()
+		return
+	}
+	s.countMu.Lock()
+	defer s.countMu.Unlock()
+	if have := s.counts[room]; have.epoch != n.epoch || have.cseq < n.cseq {
+		s.counts[room] = n
+	}
+	answer()
 }
 
 // land waits until no send is under way.

@@ -111,6 +111,11 @@ type Session struct {
 	offer   *offer            // guarded by mu: the last one
 
 	signedOut bool // guarded by mu: an operator is said to have ended it
+
+	// countMu is held while an answer or a reset is put on the socket: nothing
+	// else is locked under it, but what the socket needs.
+	countMu sync.Mutex
+	counts  map[string]count // guarded by countMu: by room, of the places that have one
 }
 
 // place is a session's place in one room.
@@ -160,6 +165,7 @@ func (d *Door) attach(sock Socket, rec store.Session, view *presence.View) *Sess
 		flight: make(chan struct{}, flightMax),
 		gen:    rec.Gen, record: rec, expires: rec.Expires, globs: rec.Globs,
 		places: make(map[string]*place), listing: make(chan struct{}, 1),
+		counts: make(map[string]count),
 	}
 }
 
@@ -333,13 +339,24 @@ func (s *Session) release(p *place) {
 		p.room.Release()
 	}
 	s.door.Relay.Close(p.room)
+	s.countMu.Lock()
+	defer s.countMu.Unlock()
+	delete(s.counts, p.room.Name())
 }
 
 // Deliver hands a live event to the socket.
 func (s *Session) Deliver(ev *wire.RoomEvent) { s.sock.Deliver(ev) }
 
-// Reset tells the client that a room has another order from here on.
-func (s *Session) Reset(r wire.Reset) { s.sock.Notify("room.reset", r) }
+// Reset tells the client that a room has another order from here on. A send may
+// have been accepted in that order since its count was read, and answered.
+func (s *Session) Reset(r wire.Reset) {
+	s.countMu.Lock()
+	defer s.countMu.Unlock()
+	if have := s.counts[r.Room]; have.epoch == r.Epoch {
+		r.CSeq = max(r.CSeq, have.cseq)
+	}
+	s.sock.Notify("room.reset", r)
+}
 
 // Expelled forgets a room that the session was put out of, and has its record do
 // so soon.
