@@ -37,16 +37,16 @@ func (s *story) at(room string) *redisset.Server {
 	return p
 }
 
-// epochs are those of the rooms.
+// epochs are those of the rooms. A view of who is a primary, anybody's, may be a
+// second old after a failover.
 func (s *story) epochs() map[string]string {
 	s.t.Helper()
 	out := make(map[string]string)
 	for _, room := range s.crowd.rooms {
-		e, err := s.fleet.Store.HGet(s.t.Context(), metaOf(room), "epoch").Result()
-		if err != nil {
-			s.t.Fatal(err)
-		}
-		out[room] = e
+		fleet.Eventually(s.t, failOver, "the epoch of "+room, func() (err error) {
+			out[room], err = s.fleet.Store.HGet(s.t.Context(), metaOf(room), "epoch").Result()
+			return err
+		})
 	}
 	return out
 }
