@@ -108,12 +108,14 @@ func (c *Conn) Write(p []byte) (int, error) {
 
 // Close ends both ways. The peer reads what was written before.
 func (c *Conn) Close() error {
+	// The way out first: who is woken from a Read must not get a last word in.
+	err := errors.Join(c.CloseWrite(), c.SetWriteDeadline(time.Time{}))
 	c.in.change(func(w *way) {
 		w.broken = true
 		w.buf = nil
 		w.read.stop()
 	})
-	return errors.Join(c.CloseWrite(), c.SetWriteDeadline(time.Time{}))
+	return err
 }
 
 // CloseWrite ends this end's way out; the way in stays.
