@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"godwit/client"
+	"godwit/internal/freeze"
 	"godwit/internal/redistest"
 	"godwit/wire"
 )
@@ -69,7 +70,9 @@ func TestChat_WhatWasSaidMeanwhileComes(t *testing.T) {
 	ann.await(`at node n1`)
 	bob := launch(t, nil, "chat", "--url", url2, "--user", "bob")
 	ann.await(`bob joined`)
-	ann.signal(syscall.SIGSTOP) // it cannot resume before bob has spoken
+	if err := freeze.Stop(ann.cmd.Process); err != nil { // it cannot resume before bob has spoken
+		t.Fatal(err)
+	}
 	n1.signal(syscall.SIGKILL)
 	n1.exit()
 	bob.enter("are you there?")

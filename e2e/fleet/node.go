@@ -115,7 +115,7 @@ func (n *Node) Probe(path string, status int) error {
 func (n *Node) Kill() { n.proc.kill() }
 
 // Stop freezes the node (SIGSTOP).
-func (n *Node) Stop() { n.must(n.proc.signal(syscall.SIGSTOP)) }
+func (n *Node) Stop() { n.must(n.proc.freeze()) }
 
 // Cont lets a frozen node go on.
 func (n *Node) Cont() { n.must(n.proc.signal(syscall.SIGCONT)) }

@@ -13,6 +13,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"godwit/internal/freeze"
 )
 
 // Patience bounds every wait for a process to do what it must do at once: far
@@ -113,6 +115,16 @@ func (p *process) signal(s syscall.Signal) error {
 		return fmt.Errorf("signal %s: %w", p.name, os.ErrProcessDone)
 	default:
 		return p.cmd.Process.Signal(s)
+	}
+}
+
+// freeze returns when the child has stopped.
+func (p *process) freeze() error {
+	select {
+	case <-p.done:
+		return fmt.Errorf("freeze %s: %w", p.name, os.ErrProcessDone)
+	default:
+		return freeze.Stop(p.cmd.Process)
 	}
 }
 

@@ -101,7 +101,7 @@ func (r *Redis) Lose() {
 }
 
 // Stop freezes the server (SIGSTOP): connections stay, nothing is answered.
-func (r *Redis) Stop() { r.must(r.proc.signal(syscall.SIGSTOP)) }
+func (r *Redis) Stop() { r.must(r.proc.freeze()) }
 
 // Cont lets a frozen server go on.
 func (r *Redis) Cont() { r.must(r.proc.signal(syscall.SIGCONT)) }

@@ -18,6 +18,8 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"godwit/internal/freeze"
 )
 
 const (
@@ -112,7 +114,7 @@ func (s *Server) Kill() {
 }
 
 // Stop freezes the server: connections stay, nothing answers.
-func (s *Server) Stop() error { return s.cmd.Process.Signal(syscall.SIGSTOP) }
+func (s *Server) Stop() error { return freeze.Stop(s.cmd.Process) }
 
 // Cont ends Stop.
 func (s *Server) Cont() error { return s.cmd.Process.Signal(syscall.SIGCONT) }

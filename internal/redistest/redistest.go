@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"godwit/internal/freeze"
 )
 
 const ready = 20 * time.Second
@@ -115,7 +117,11 @@ func (s *Server) end() {
 }
 
 // Stop freezes the server: connections stay, nothing answers.
-func (s *Server) Stop() { s.signal(syscall.SIGSTOP) }
+func (s *Server) Stop() {
+	if err := freeze.Stop(s.cmd.Process); err != nil {
+		s.t.Log(err)
+	}
+}
 
 // Cont ends Stop.
 func (s *Server) Cont() { s.signal(syscall.SIGCONT) }
