@@ -298,17 +298,17 @@ func TestEnd_TakesTheDeviceOutOnceWhoeverEndsIt(t *testing.T) {
 func TestEnd_ARoomHearsOfTheLastDeviceThoughItsEnderDied(t *testing.T) {
 	each(t, Config{}, func(t *testing.T, s *Store) {
 		m := begin(t, s, "sid", "ann", "r").Member()
-		present(t, s, m)
 		e := hearing(t, s, nil, []string{"r"})
+		present(t, s, m)
 		if _, err := s.run(t.Context(), partScript, keysOfUser("ann").all(m.Client), m.Client, "sid", 60000); err != nil {
 			t.Fatal(err)
 		}
 		if err := s.End(t.Context(), "sid", Always, "lost"); err != nil {
 			t.Fatal(err)
 		}
-		e.until(t, "the leave", func() bool { return len(e.heard["r"]) >= 2 })
-		if heard := e.in("r"); heard[0] != 0 || heard[1] == 0 {
-			t.Errorf("the room heard %v, want the value before the leave", heard)
+		e.until(t, "the leave", func() bool { return len(e.heard["r"]) >= 3 })
+		if heard := e.in("r"); heard[0] != 0 || heard[1] != 0 || heard[2] == 0 {
+			t.Errorf("the room heard %v, want its first value and its last before the leave", heard)
 		}
 	})
 }
