@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 
@@ -107,13 +108,12 @@ func (a *autopipeline) do(ctx context.Context, cmds []redis.Cmder) {
 func (a *autopipeline) leave(p *passenger) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	for i, q := range a.waiting {
-		if q == p {
-			a.waiting = append(a.waiting[:i], a.waiting[i+1:]...)
-			return true
-		}
+	i := slices.Index(a.waiting, p)
+	if i < 0 {
+		return false
 	}
-	return false
+	a.waiting = slices.Delete(a.waiting, i, i+1)
+	return true
 }
 
 // send sends what all of them want in one pipeline, tells them, and hands the
@@ -165,7 +165,7 @@ func (a *autopipeline) hand(failed error) {
 		n++
 	}
 	all := a.waiting[:n:n]
-	a.waiting = append([]*passenger(nil), a.waiting[n:]...)
+	a.waiting = slices.Clone(a.waiting[n:])
 	all[0].told <- all
 }
 

@@ -184,30 +184,11 @@ func (s *Store) run(ctx context.Context, sc *script, keys []string, args ...any)
 
 // runAll calls scripts in one round trip, in order, outside the lanes.
 func (s *Store) runAll(ctx context.Context, calls []call) ([]answer, error) {
-	if len(calls) == 0 {
-		return nil, nil
-	}
-	came := time.Now()
-	ctx, cancel := context.WithTimeout(ctx, s.cfg.Timeout)
-	defer cancel()
-	cmds, err := s.pipeline(ctx, s.rdb, calls)
-	if err != nil {
-		for _, c := range calls {
-			s.answered(c.script, came, err)
+	out, errs := s.runEach(ctx, calls)
+	for _, err := range errs {
+		if err != nil {
+			return nil, err
 		}
-		return nil, unavailable("run "+calls[0].script.name, err)
-	}
-	out := make([]answer, len(cmds))
-	var failed error
-	for i, cmd := range cmds {
-		out[i], err = read(cmd)
-		s.answered(calls[i].script, came, err)
-		if err != nil && failed == nil {
-			failed = unavailable("run "+calls[i].script.name, err)
-		}
-	}
-	if failed != nil {
-		return nil, failed
 	}
 	return out, nil
 }
@@ -215,31 +196,32 @@ func (s *Store) runAll(ctx context.Context, calls []call) ([]answer, error) {
 // runSome is runAll for calls of which each counts by itself: an answer that is
 // missing is nil, and the error is there when all are.
 func (s *Store) runSome(ctx context.Context, calls []call) ([]answer, error) {
+	out, errs := s.runEach(ctx, calls)
+	if len(calls) > 0 && !slices.Contains(errs, nil) {
+		return nil, errs[0]
+	}
+	return out, nil
+}
+
+// runEach is what both are made of: each call has its answer, or its error.
+func (s *Store) runEach(ctx context.Context, calls []call) ([]answer, []error) {
+	if len(calls) == 0 {
+		return nil, nil
+	}
 	came := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.Timeout)
 	defer cancel()
-	cmds, err := s.pipeline(ctx, s.rdb, calls)
-	if err != nil {
-		for _, c := range calls {
-			s.answered(c.script, came, err)
+	out, errs := make([]answer, len(calls)), make([]error, len(calls))
+	cmds, away := s.pipeline(ctx, s.rdb, calls)
+	for i, c := range calls {
+		err := away
+		if err == nil {
+			out[i], err = read(cmds[i])
 		}
-		return nil, unavailable("run "+calls[0].script.name, err)
+		s.answered(c.script, came, err)
+		errs[i] = unavailable("run "+c.script.name, err)
 	}
-	out, good := make([]answer, len(cmds)), 0
-	for i, cmd := range cmds {
-		var one error
-		out[i], one = read(cmd)
-		s.answered(calls[i].script, came, one)
-		if one != nil {
-			err = one
-			continue
-		}
-		good++
-	}
-	if good == 0 {
-		return nil, unavailable("run "+calls[0].script.name, err)
-	}
-	return out, nil
+	return out, errs
 }
 
 // pipeline sends the calls in one round trip. A script that the server does
