@@ -1,9 +1,7 @@
 package e2e
 
 import (
-	"context"
 	"math/rand/v2"
-	"net"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -25,14 +23,7 @@ func TestChaos_ANodeOrTheStoreFailsAtAnyStepOfARedirect(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				var points [3]fault.Points
 				f, c := bubble(t, rand.New(rand.NewPCG(seed, uint64(i))), threePeople, func(set *trial.Settings) {
-					dial, at := set.Store.Dial, &points[set.Server.Node.Node[1]-'1']
-					set.Store.Dial = func(ctx context.Context, network, addr string) (net.Conn, error) {
-						conn, err := dial(ctx, network, addr)
-						if err != nil {
-							return nil, err
-						}
-						return at.Conn(conn), nil
-					}
+					set.Store.Dial = points[set.Server.Node.Node[1]-'1'].Dial(set.Store.Dial)
 				})
 				crash := func(n int) func() { return func() { f.Nodes[n].Part(); f.Nodes[n].Cut() } }
 				m := [mishaps]mishap{

@@ -3,7 +3,6 @@ package server_test
 import (
 	"context"
 	"fmt"
-	"net"
 	"slices"
 	"strings"
 	"sync"
@@ -420,14 +419,7 @@ func TestOffer_ATargetSaysWhoItIsAndWhoIsNotHeardKeepsNoPlace(t *testing.T) {
 			s.Server.MaxSessions = 1
 		case "n3":
 			s.Server.MaxSessions = 1
-			dial := s.Store.Dial
-			s.Store.Dial = func(ctx context.Context, network, addr string) (net.Conn, error) {
-				c, err := dial(ctx, network, addr)
-				if err != nil {
-					return nil, err
-				}
-				return points.Conn(c), nil
-			}
+			s.Store.Dial = points.Dial(s.Store.Dial)
 		}
 	}
 	trio(t, one, func(t *testing.T, f *trial.Fleet) {

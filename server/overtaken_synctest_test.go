@@ -2,9 +2,7 @@ package server_test
 
 import (
 	"bytes"
-	"context"
 	"errors"
-	"net"
 	"slices"
 	"testing"
 	"testing/synctest"
@@ -42,16 +40,8 @@ func TestJoin_ThatWasOvertakenChangesNothing(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			var points fault.Points
 			slow := func(s *trial.Settings, node string) {
-				if node != "n1" {
-					return
-				}
-				dial := s.Store.Dial
-				s.Store.Dial = func(ctx context.Context, network, addr string) (net.Conn, error) {
-					conn, err := dial(ctx, network, addr)
-					if err != nil {
-						return nil, err
-					}
-					return points.Conn(conn), nil
+				if node == "n1" {
+					s.Store.Dial = points.Dial(s.Store.Dial)
 				}
 			}
 			trio(t, slow, func(t *testing.T, f *trial.Fleet) {
@@ -97,16 +87,8 @@ func TestKick_OfOneWhoIsBackAtOnceLeavesNoGhost(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			var points fault.Points
 			slow := func(s *trial.Settings, node string) {
-				if node != late {
-					return
-				}
-				dial := s.Store.Dial
-				s.Store.Dial = func(ctx context.Context, network, addr string) (net.Conn, error) {
-					conn, err := dial(ctx, network, addr)
-					if err != nil {
-						return nil, err
-					}
-					return points.Conn(conn), nil
+				if node == late {
+					s.Store.Dial = points.Dial(s.Store.Dial)
 				}
 			}
 			trio(t, slow, func(t *testing.T, f *trial.Fleet) {

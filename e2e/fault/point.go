@@ -2,6 +2,7 @@ package fault
 
 import (
 	"bytes"
+	"context"
 	"crypto/sha1" // #nosec: Redis names scripts by their SHA-1
 	"encoding/hex"
 	"net"
@@ -83,6 +84,17 @@ func (p *Points) sees(args [][]byte) *Point {
 // Conn is a connection to Redis that the points may hold.
 func (p *Points) Conn(c net.Conn) net.Conn {
 	return &held{Conn: c, points: p, over: make(chan struct{}), kick: make(chan struct{}, 1)}
+}
+
+// Dial makes each connection that dial makes one that the points may hold.
+func (p *Points) Dial(dial func(ctx context.Context, network, addr string) (net.Conn, error)) func(ctx context.Context, network, addr string) (net.Conn, error) {
+	return func(ctx context.Context, network, addr string) (net.Conn, error) {
+		c, err := dial(ctx, network, addr)
+		if err != nil {
+			return nil, err
+		}
+		return p.Conn(c), nil
+	}
 }
 
 // held is a connection. What is written while it is held waits, as in a network
