@@ -340,20 +340,29 @@ type State struct {
 	Draining       bool
 }
 
+// Reason is one not to be ready.
+type Reason struct {
+	Word  string // for programs
+	Text  string // for people
+	Holds bool
+}
+
+// Reasons are all there are.
+func (s State) Reasons() []Reason {
+	return []Reason{
+		{"joining", "joining", !s.JoinedOnce},
+		{"lease", "the lease is over", s.JoinedOnce && !s.Joined},
+		{"store", "the store cannot be reached", !s.StoreReachable},
+		{"draining", "draining", s.Draining},
+	}
+}
+
 // Unready is why /readyz does not answer 200, in words for people; empty: it does.
 func (s State) Unready() []string {
 	var why []string
-	for _, c := range []struct {
-		bad  bool
-		text string
-	}{
-		{!s.JoinedOnce, "joining"},
-		{s.JoinedOnce && !s.Joined, "the lease is over"},
-		{!s.StoreReachable, "the store cannot be reached"},
-		{s.Draining, "draining"},
-	} {
-		if c.bad {
-			why = append(why, c.text)
+	for _, r := range s.Reasons() {
+		if r.Holds {
+			why = append(why, r.Text)
 		}
 	}
 	return why

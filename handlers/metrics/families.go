@@ -2,6 +2,7 @@ package metrics
 
 import (
 	"maps"
+	"runtime"
 	"slices"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -51,7 +52,7 @@ var families = []*family{
 	{
 		name: "godwit_build_info", kind: gauge, labels: []string{"version", "revision", "go_version"},
 		help: "1, and what runs: version of the binary, revision of the node.",
-		read: func(now *moment, out sink) { out.value(1, now.cfg.Version, now.cfg.Revision, goVersion()) },
+		read: func(now *moment, out sink) { out.value(1, now.cfg.Version, now.cfg.Revision, runtime.Version()) },
 	},
 	{
 		name: "godwit_ready", kind: gauge, help: "Whether /readyz answers 200.",
@@ -61,11 +62,9 @@ var families = []*family{
 		name: "godwit_not_ready", kind: gauge, labels: []string{"reason"},
 		help: "Whether the node is not ready for this reason: joining (never held its lease), lease (it is over: writes are refused), store (Redis did not answer the last renewal), draining.",
 		read: func(now *moment, out sink) {
-			s := now.state
-			out.value(truth(!s.JoinedOnce), "joining")
-			out.value(truth(s.JoinedOnce && !s.Joined), "lease")
-			out.value(truth(!s.StoreReachable), "store")
-			out.value(truth(s.Draining), "draining")
+			for _, r := range now.state.Reasons() {
+				out.value(truth(r.Holds), r.Word)
+			}
 		},
 	},
 

@@ -8,7 +8,6 @@ package metrics
 import (
 	"log/slog"
 	"net/http"
-	"runtime"
 	"strconv"
 	"time"
 
@@ -134,5 +133,3 @@ func truth(b bool) float64 {
 	}
 	return 0
 }
-
-func goVersion() string { return runtime.Version() }
