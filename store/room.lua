@@ -17,18 +17,24 @@ local function clock()
   return tonumber(t[1]) * 1000 + math.floor(tonumber(t[2]) / 1000)
 end
 
--- Every 64th entry takes the entries before the cutoff with it, at most 1024.
+-- Every 64th entry takes the entries before the cutoff with it, some 1000 at
+-- most. It looks at the oldest, and at more only while those are to go.
 local function trim(seq, now)
   local age = tonumber(ARGV[7])
   if age == 0 or seq % 64 ~= 0 then return end
-  local old = redis.call('XRANGE', LOG, '-', '+', 'COUNT', 1024)
-  local first
-  for _, e in ipairs(old) do
-    if tonumber(e[2][2]) >= now - age then break end
-    first = e[1]
+  local last, taken, count = nil, 0, 1
+  while taken < 1000 do
+    local page = redis.call('XRANGE', LOG, last and '(' .. last or '-', '+', 'COUNT', count)
+    local before = taken
+    for _, e in ipairs(page) do
+      if tonumber(e[2][2]) >= now - age then break end
+      last, taken = e[1], taken + 1
+    end
+    if taken < before + count then break end
+    count = 64
   end
-  if first then
-    redis.call('XTRIM', LOG, 'MINID', int(tonumber(string.match(first, '^%d+')) + 1))
+  if last then
+    redis.call('XTRIM', LOG, 'MINID', int(tonumber(string.match(last, '^%d+')) + 1))
   end
 end
 
