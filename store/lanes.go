@@ -39,6 +39,7 @@ type lane struct {
 // write is one call in a lane. done is called once, from the lane.
 type write struct {
 	call
+	own   int // the last of the args, of a script that takes those of several writes
 	since time.Time
 	done  func(answer, error)
 }
@@ -138,14 +139,15 @@ func (l *lane) gather(batch []*write) []*write {
 }
 
 func (l *lane) flush(ctx context.Context, batch []*write) {
-	calls := make([]call, len(batch))
-	for i, w := range batch {
-		calls[i] = w.call
+	groups := grouped(batch)
+	calls := make([]call, len(groups))
+	for i, g := range groups {
+		calls[i] = g.call
 	}
 	ctx, cancel := context.WithTimeout(ctx, l.store.cfg.Timeout)
 	defer cancel()
 	if l.store.cluster != nil {
-		l.spread(ctx, batch, calls)
+		l.spread(ctx, groups, calls)
 		return
 	}
 	cmds, err := l.store.pipeline(ctx, l.store.direct, calls)
@@ -158,16 +160,16 @@ func (l *lane) flush(ctx context.Context, batch []*write) {
 		l.refuse(err)
 		return
 	}
-	for i, w := range batch {
-		l.settle(w, cmds[i])
+	for i, g := range groups {
+		l.settle(g, cmds[i])
 	}
 }
 
 // spread is flush in a Cluster. Whoever queued behind for a primary that did not
 // answer has waited as long.
-func (l *lane) spread(ctx context.Context, batch []*write, calls []call) {
+func (l *lane) spread(ctx context.Context, groups []group, calls []call) {
 	c := l.store.cluster
-	failed := c.scripts(ctx, calls, l.store.cfg.Wait, func(i int, cmd *redis.Cmd) { l.settle(batch[i], cmd) })
+	failed := c.scripts(ctx, calls, l.store.cfg.Wait, func(i int, cmd *redis.Cmd) { l.settle(groups[i], cmd) })
 	if len(failed) == 0 {
 		return
 	}
@@ -192,13 +194,16 @@ func (l *lane) spread(ctx context.Context, batch []*write, calls []call) {
 
 var errBehind = errors.New("what went before it had no answer")
 
-func (l *lane) settle(w *write, cmd *redis.Cmd) {
-	a, err := read(cmd)
-	if err != nil {
-		l.answer(w, nil, unavailable("run "+w.script.name, err))
-		return
+func (l *lane) settle(g group, cmd *redis.Cmd) {
+	all, err := read(cmd)
+	for i, w := range g.writes {
+		var own answer
+		why := err
+		if why == nil {
+			own, why = g.answerOf(i, all)
+		}
+		l.answer(w, own, unavailable("run "+w.script.name, why))
 	}
-	l.answer(w, a, nil)
 }
 
 // answer counts how a write went, and says it.

@@ -50,6 +50,13 @@ type Room struct {
 // NewEpoch is a fresh epoch's name.
 func NewEpoch() string { return rand.Text()[:12] }
 
+// Where a room script's args say what its caller knows.
+const (
+	argEpoch = 1
+	argSeq   = 2
+	argTS    = 3
+)
+
 // roomCall prepares a room script's call: what room.lua wants, then args.
 func (s *Store) roomCall(sc *script, room string, known Known, args ...any) call {
 	k := keysOfRoom(room)
@@ -190,22 +197,30 @@ type Sent struct {
 //
 // Errors: ErrMoved, ErrNotMember, *GapError, ErrNoRecipient, ErrWiped, ErrUnavailable.
 func (s *Store) Send(ctx context.Context, room string, m Member, known Known, d Draft, done func(Sent, error)) {
+	w, err := s.sending(room, m, known, d, done)
+	if err != nil {
+		done(Sent{}, err)
+		return
+	}
+	s.lane(room).submit(ctx, w)
+}
+
+// sending is Send, not yet queued.
+func (s *Store) sending(room string, m Member, known Known, d Draft, done func(Sent, error)) (*write, error) {
 	header, err := Header{
 		Kind: "message", User: m.User, Client: m.Client, Device: m.Device, Handle: m.Handle,
 		ToUser: d.ToUser, ToClient: d.ToClient, Type: d.Type,
 	}.encode()
 	if err != nil {
-		done(Sent{}, err)
-		return
+		return nil, err
 	}
 	toUser, toClient := d.to()
 	ephemeral := 0
 	if d.Ephemeral {
 		ephemeral = 1
 	}
-	c := s.roomCall(sendScript, room, known,
-		m.Client, m.Gen, m.User, d.CSeq, toUser, toClient, ephemeral, header, d.Data)
-	s.lane(room).submit(ctx, &write{call: c, done: func(a answer, err error) {
+	own := []any{m.Client, m.Gen, m.User, d.CSeq, toUser, toClient, ephemeral, header, d.Data}
+	return &write{call: s.roomCall(sendScript, room, known, own...), own: len(own), done: func(a answer, err error) {
 		if err == nil {
 			err = roomVerdict(a, known)
 		}
@@ -218,7 +233,7 @@ func (s *Store) Send(ctx context.Context, room string, m Member, known Known, d 
 			return
 		}
 		done(Sent{Epoch: a.text(1), Seq: a.uint(2), TS: int64(a.uint(3))}, nil)
-	}})
+	}}, nil
 }
 
 // roomVerdict is verdict for a member that knew the room: one that has no row

@@ -19,18 +19,18 @@ end
 
 -- Every 64th entry takes the entries before the cutoff with it, some 1000 at
 -- most. It looks at the oldest, and at more only while those are to go.
-local function trim(seq, now)
+local function trim(before, seq, now)
   local age = tonumber(ARGV[7])
-  if age == 0 or seq % 64 ~= 0 then return end
+  if age == 0 or math.floor(before / 64) == math.floor(seq / 64) then return end
   local last, taken, count = nil, 0, 1
   while taken < 1000 do
     local page = redis.call('XRANGE', LOG, last and '(' .. last or '-', '+', 'COUNT', count)
-    local before = taken
+    local known = taken
     for _, e in ipairs(page) do
       if tonumber(e[2][2]) >= now - age then break end
       last, taken = e[1], taken + 1
     end
-    if taken < before + count then break end
+    if taken < known + count then break end
     count = 64
   end
   if last then
@@ -38,15 +38,19 @@ local function trim(seq, now)
   end
 end
 
--- Appends one entry after seq and tells the nodes. Returns its seq and ts.
-local function append(epoch, seq, header, data)
-  seq = seq + 1
-  local now = clock()
-  local id, ts = int(seq), int(now)
-  redis.call('HSET', META, 'seq', id)
+-- Writes one entry and tells the nodes; its caller moves the head, and trims.
+local function write(epoch, id, ts, header, data)
   redis.call('XADD', LOG, 'MAXLEN', '~', ARGV[6], id .. '-0', 't', ts, 'h', header, 'd', data)
   redis.call('PUBLISH', CHANNEL, 'e ' .. epoch .. ' ' .. id .. ' ' .. ts .. ' ' .. #header .. ' ' .. header .. data)
-  trim(seq, now)
+end
+
+-- Appends one entry after seq and tells the nodes. Returns its seq and ts.
+local function append(epoch, seq, header, data)
+  local now = clock()
+  local id, ts = int(seq + 1), int(now)
+  redis.call('HSET', META, 'seq', id)
+  write(epoch, id, ts, header, data)
+  trim(seq, seq + 1, now)
   return id, ts
 end
 
