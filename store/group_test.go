@@ -1,14 +1,18 @@
 package store
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"reflect"
+	"strconv"
 	"strings"
 	"testing"
 
 	"pgregory.net/rapid"
+
+	"godwit/internal/redistest"
 )
 
 // together sends drafts into a room in one batch of a lane, and returns the
@@ -183,4 +187,60 @@ func TestGrouped_KeepsTheOrderOfARoomAndTheBoundOfACall(t *testing.T) {
 	if g := grouped(many); len(g) != 2 || len(g[0].writes) != groupMost || len(g[1].writes) != 1 {
 		t.Errorf("%d calls for %d messages, want %d and one", len(g), len(many), groupMost)
 	}
+}
+
+// BenchmarkScript is Redis's part of a message, by how many of a room go in one
+// call; the other messages of the batch of 64 are of other rooms.
+func BenchmarkScript(b *testing.B) {
+	for _, n := range []int{1, 8, groupMost} {
+		b.Run(fmt.Sprintf("%d in a call", n), func(b *testing.B) {
+			server := redistest.Start(b)
+			s := open(b, Config{URL: server.URL()})
+			ann := member(1, "ann")
+			for i := range groupMost / n {
+				join(b, s, name(i), ann)
+			}
+			l, data := newLane(s), bytes.Repeat([]byte("x"), 128)
+			before := cpu(b, server)
+			b.ReportAllocs()
+			for b.Loop() {
+				batch := make([]*write, groupMost)
+				for i := range batch {
+					w, err := s.sending(name(i/n), ann, Known{}, Draft{Data: data}, func(_ Sent, err error) {
+						if err != nil {
+							b.Error(err)
+						}
+					})
+					if err != nil {
+						b.Fatal(err)
+					}
+					batch[i] = w
+				}
+				l.flush(b.Context(), batch)
+			}
+			each := float64(b.N * groupMost)
+			b.ReportMetric((cpu(b, server)-before)*1e6/each, "redis-us/msg")
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/each, "ns/msg")
+		})
+	}
+}
+
+// cpu is what a server has spent, in seconds.
+func cpu(b *testing.B, server *redistest.Server) (total float64) {
+	b.Helper()
+	info, err := server.Client().Info(b.Context(), "cpu").Result()
+	if err != nil {
+		b.Fatal(err)
+	}
+	for line := range strings.Lines(info) {
+		name, value, _ := strings.Cut(strings.TrimSpace(line), ":")
+		if name == "used_cpu_user" || name == "used_cpu_sys" {
+			v, err := strconv.ParseFloat(value, 64)
+			if err != nil {
+				b.Fatal(err)
+			}
+			total += v
+		}
+	}
+	return total
 }
