@@ -6,47 +6,80 @@ import "fmt"
 // else meanwhile, and Lua can hand on some thousand values at once.
 const groupMost = 64
 
+// message is a write that shares its call with others into its room.
+type message struct {
+	room  string
+	known Known
+	args  []any // its own, after those of room.lua
+}
+
+// key is the one by which a write finds its primary, and its room.
+func (w *write) key() string {
+	if w.message != nil {
+		return keysOfRoom(w.room).meta()
+	}
+	return w.keys[0]
+}
+
 // group is one call of a pipeline and the writes that it carries. Messages into
 // one room go in one call, which reads and writes what they share once for all.
 type group struct {
 	call
+	known  Known // of messages: what the one who knows most of the room knows
 	writes []*write
 }
 
 // grouped puts writes into as few calls as may be; the writes of a room keep
 // their order.
-func grouped(writes []*write) []group {
+func (s *Store) grouped(writes []*write) []group {
 	groups := make([]group, 0, len(writes))
 	last := make(map[string]int, len(writes)) // of each room, its last group
 	for _, w := range writes {
-		room := w.keys[0]
-		if i, ok := last[room]; ok && groups[i].takes(w) {
+		key := w.key()
+		if i, ok := last[key]; ok && groups[i].takes(w) {
 			groups[i].add(w)
 			continue
 		}
-		last[room] = len(groups)
-		groups = append(groups, group{w.call, []*write{w}})
+		last[key] = len(groups)
+		g := group{call: w.call}
+		g.add(w)
+		groups = append(groups, g)
+	}
+	for i := range groups {
+		groups[i].fill(s)
 	}
 	return groups
 }
 
 // takes says whether the group's call can carry w, too, which is of its room.
 func (g *group) takes(w *write) bool {
-	return w.own > 0 && g.script == w.script && g.args[argEpoch] == w.args[argEpoch] && len(g.writes) < groupMost
+	return w.message != nil && g.script == w.script && g.known.Epoch == w.known.Epoch && len(g.writes) < groupMost
 }
 
 func (g *group) add(w *write) {
-	if newer := w.args[argSeq].(uint64) > g.args[argSeq].(uint64); newer {
-		copy(g.args[argEpoch:argTS+1], w.args[argEpoch:])
+	if w.message != nil && (len(g.writes) == 0 || w.known.Seq > g.known.Seq) {
+		g.known = w.known
 	}
-	g.args = append(g.args, w.args[len(w.args)-w.own:]...)
 	g.writes = append(g.writes, w)
+}
+
+// fill makes the call of a group of messages.
+func (g *group) fill(s *Store) {
+	first := g.writes[0]
+	if first.message == nil {
+		return
+	}
+	args := make([]any, 0, len(g.writes)*len(first.message.args))
+	for _, w := range g.writes {
+		args = append(args, w.message.args...)
+	}
+	g.call = s.roomCall(g.script, first.room, g.known, args...)
 }
 
 // answerOf is what the script says of the i-th write: its own answer, or the
 // one for all.
 func (g *group) answerOf(i int, all answer) (answer, error) {
-	if g.writes[i].own == 0 || all.status() != "" {
+	if g.writes[i].message == nil || all.status() != "" {
 		return all, nil
 	}
 	if i < len(all) {

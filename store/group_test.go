@@ -168,7 +168,7 @@ func TestGrouped_KeepsTheOrderOfARoomAndTheBoundOfACall(t *testing.T) {
 				at[w] = i
 			}
 			var got [][]int
-			for _, g := range grouped(c.batch) {
+			for _, g := range s.grouped(c.batch) {
 				var of []int
 				for _, w := range g.writes {
 					of = append(of, at[w])
@@ -184,7 +184,7 @@ func TestGrouped_KeepsTheOrderOfARoomAndTheBoundOfACall(t *testing.T) {
 	for range groupMost + 1 {
 		many = append(many, said("r", Known{}, ann))
 	}
-	if g := grouped(many); len(g) != 2 || len(g[0].writes) != groupMost || len(g[1].writes) != 1 {
+	if g := s.grouped(many); len(g) != 2 || len(g[0].writes) != groupMost || len(g[1].writes) != 1 {
 		t.Errorf("%d calls for %d messages, want %d and one", len(g), len(many), groupMost)
 	}
 }

@@ -36,12 +36,13 @@ type lane struct {
 	kept  []*write      // owned by run: taken from the queue, laneQueue at most, and before it
 }
 
-// write is one call in a lane. done is called once, from the lane.
+// write is one call in a lane, or of a message a part of one. done is called
+// once, from the lane.
 type write struct {
-	call
-	own   int // the last of the args, of a script that takes those of several writes
-	since time.Time
-	done  func(answer, error)
+	call     // of a message its script alone
+	*message // or nil
+	since    time.Time
+	done     func(answer, error)
 }
 
 func newLane(s *Store) *lane {
@@ -139,7 +140,7 @@ func (l *lane) gather(batch []*write) []*write {
 }
 
 func (l *lane) flush(ctx context.Context, batch []*write) {
-	groups := grouped(batch)
+	groups := l.store.grouped(batch)
 	calls := make([]call, len(groups))
 	for i, g := range groups {
 		calls[i] = g.call
@@ -183,7 +184,7 @@ func (l *lane) spread(ctx context.Context, groups []group, calls []call) {
 		break
 	}
 	l.kept = slices.DeleteFunc(l.kept, func(w *write) bool {
-		at, err := c.rdb.MasterForKey(context.WithoutCancel(ctx), w.keys[0])
+		at, err := c.rdb.MasterForKey(context.WithoutCancel(ctx), w.key())
 		if err == nil && !failed[at] {
 			return false
 		}

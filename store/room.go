@@ -50,21 +50,12 @@ type Room struct {
 // NewEpoch is a fresh epoch's name.
 func NewEpoch() string { return rand.Text()[:12] }
 
-// Where a room script's args say what its caller knows.
-const (
-	argEpoch = 1
-	argSeq   = 2
-	argTS    = 3
-)
-
 // roomCall prepares a room script's call: what room.lua wants, then args.
 func (s *Store) roomCall(sc *script, room string, known Known, args ...any) call {
 	k := keysOfRoom(room)
-	head := []any{
-		k.channel(), known.Epoch, known.Seq, known.TS, NewEpoch(),
-		s.cfg.LogMax, s.cfg.LogAge.Milliseconds(),
-	}
-	return call{script: sc, keys: k.all(), args: append(head, args...)}
+	all := append(make([]any, 0, 7+len(args)), k.channel(), known.Epoch, known.Seq, known.TS, NewEpoch(),
+		s.cfg.LogMax, s.cfg.LogAge.Milliseconds())
+	return call{script: sc, keys: k.all(), args: append(all, args...)}
 }
 
 // Join makes m a member. May be repeated.
@@ -219,8 +210,8 @@ func (s *Store) sending(room string, m Member, known Known, d Draft, done func(S
 	if d.Ephemeral {
 		ephemeral = 1
 	}
-	own := []any{m.Client, m.Gen, m.User, d.CSeq, toUser, toClient, ephemeral, header, d.Data}
-	return &write{call: s.roomCall(sendScript, room, known, own...), own: len(own), done: func(a answer, err error) {
+	of := &message{room, known, []any{m.Client, m.Gen, m.User, d.CSeq, toUser, toClient, ephemeral, header, d.Data}}
+	return &write{call: call{script: sendScript}, message: of, done: func(a answer, err error) {
 		if err == nil {
 			err = roomVerdict(a, known)
 		}
