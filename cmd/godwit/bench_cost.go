@@ -23,6 +23,7 @@ type cost struct {
 	server, redis, load time.Duration // CPU
 	rss                 int64         // bytes of the servers
 	reads, scripts      int64         // of Redis: reads from sockets, scripts run
+	kept                int64         // bytes of Redis's data, and what it needs to serve it
 }
 
 func (c cost) since(b cost) cost {
@@ -32,6 +33,7 @@ func (c cost) since(b cost) cost {
 	c.rss -= b.rss
 	c.reads -= b.reads
 	c.scripts -= b.scripts
+	c.kept -= b.kept
 	return c
 }
 
@@ -87,19 +89,21 @@ func spent(pid int) (busy time.Duration, rss int64, err error) {
 	return busy, rss, nil
 }
 
-// redisWork is what a Redis says it has done: how often it read from a socket,
-// which is once for what came together, and how many scripts it ran.
-func redisWork(ctx context.Context, c *redis.Client) (reads, scripts int64, err error) {
-	stats, err := c.Info(ctx, "stats").Result()
-	if err != nil {
-		return 0, 0, fmt.Errorf("ask redis: %w", err)
+// askRedis adds what a Redis says of itself: how often it read from a socket,
+// which is once for what came together, how many scripts it ran, and its memory.
+func (c *cost) askRedis(ctx context.Context, rdb *redis.Client) error {
+	said := make(map[string]string)
+	for _, section := range []string{"stats", "commandstats", "memory"} {
+		text, err := rdb.Info(ctx, section).Result()
+		if err != nil {
+			return fmt.Errorf("ask redis: %w", err)
+		}
+		said[section] = text
 	}
-	commands, err := c.Info(ctx, "commandstats").Result()
-	if err != nil {
-		return 0, 0, fmt.Errorf("ask redis: %w", err)
-	}
-	return infoCount(stats, "total_reads_processed:"),
-		infoCount(commands, "cmdstat_evalsha:calls=") + infoCount(commands, "cmdstat_eval:calls="), nil
+	c.reads = infoCount(said["stats"], "total_reads_processed:")
+	c.scripts = infoCount(said["commandstats"], "cmdstat_evalsha:calls=") + infoCount(said["commandstats"], "cmdstat_eval:calls=")
+	c.kept = infoCount(said["memory"], "used_memory:")
+	return nil
 }
 
 // infoCount is the number behind a word that begins a line, 0 if there is none.

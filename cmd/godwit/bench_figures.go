@@ -16,6 +16,7 @@ type metric struct {
 var metrics = []metric{
 	{"server_us_per_delivery", "server CPU a delivery", "us", true},
 	{"redis_us_per_publish", "Redis CPU a publish", "us", false},
+	{"redis_bytes_per_publish", "Redis memory a publish", "bytes", false},
 	{"publishes_per_s", "accepted publishes a second", "", true},
 	{"deliveries_per_s", "deliveries a second", "", true},
 	{"server_us_per_notice", "server CPU a notice", "us", true},
@@ -38,6 +39,7 @@ var metrics = []metric{
 	{"redis_reads_per_login", "Redis reads a login and join, alone", "", false},
 	{"redis_scripts_per_login", "Redis scripts a login and join, alone", "", false},
 	{"server_rss_bytes_per_session", "server memory a session", "bytes", true},
+	{"redis_bytes_per_session", "Redis memory a session", "bytes", false},
 	{"server_idle_percent", "server CPU of all, idle", "% of a core", true},
 	{"latency_p50_ms", "latency p50", "ms", true},
 	{"latency_p99_ms", "latency p99", "ms", true},
@@ -74,6 +76,9 @@ func (m *measured) figure(work string) figures {
 	case "fanout":
 		f["publishes_per_s"], f["deliveries_per_s"] = second(r.Accepted), second(r.Delivered)
 		cpu("server_us_per_delivery", r.Delivered, "redis_us_per_publish", r.Accepted)
+		if m.redis {
+			f["redis_bytes_per_publish"] = per(float64(spent.kept), float64(r.Accepted))
+		}
 	case "presence":
 		f["notices_per_s"] = second(r.Delivered)
 		cpu("server_us_per_notice", r.Delivered, "redis_us_per_change", r.Accepted)
@@ -96,6 +101,9 @@ func (m *measured) figure(work string) figures {
 		if m.known {
 			f["server_rss_bytes_per_session"] = per(float64(end.rss-m.marks["empty"].rss), float64(r.Clients))
 			f["server_idle_percent"] = 100 * per(spent.server.Seconds(), r.Seconds)
+		}
+		if m.redis {
+			f["redis_bytes_per_session"] = per(float64(end.kept-m.marks["empty"].kept), float64(r.Clients))
 		}
 	}
 	if r.Latency.Count > 0 {

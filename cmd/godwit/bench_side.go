@@ -122,8 +122,7 @@ func (s *side) cost(ctx context.Context, loader *proc) (c cost, err error) {
 	if c.redis, _, err = spent(s.redis.cmd.Process.Pid); err != nil {
 		return c, fmt.Errorf("look what redis has spent: %w", err)
 	}
-	c.reads, c.scripts, err = redisWork(ctx, s.asked)
-	return c, err
+	return c, c.askRedis(ctx, s.asked)
 }
 
 // measured is what a load has counted, and the costs at its marks.

@@ -92,6 +92,9 @@ func TestBench_EachWorkIsCountedOnBothSides(t *testing.T) {
 			}
 		case "idle":
 			there = []string{"server_rss_bytes_per_session", "server_idle_percent"}
+			if w.Fleet["redis_bytes_per_session"] < 100 {
+				t.Errorf("%+v, want what a session keeps in Redis", w)
+			}
 		}
 		for side, f := range sides {
 			for _, name := range append(positive, there...) {
@@ -379,13 +382,13 @@ func TestFigures_AreOfWhatWasSpentBetweenTheMarks(t *testing.T) {
 	at := time.Unix(0, 0)
 	fleet := func() *measured {
 		return &measured{known: true, redis: true, marks: map[string]cost{
-			"empty": {rss: 1 << 20},
+			"empty": {rss: 1 << 20, kept: 1 << 20},
 			"rest":  {at: at, reads: 10, scripts: 1},
-			"alone": {at: at.Add(2 * time.Second), reads: 30, scripts: 5},                                                              // 10 reads, 2 scripts a second by themselves
-			"begin": {at: at.Add(3 * time.Second), server: time.Second, redis: time.Second, load: time.Second, reads: 80, scripts: 37}, // 50 and 32 in one
+			"alone": {at: at.Add(2 * time.Second), reads: 30, scripts: 5},                                                                             // 10 reads, 2 scripts a second by themselves
+			"begin": {at: at.Add(3 * time.Second), server: time.Second, redis: time.Second, load: time.Second, reads: 80, scripts: 37, kept: 2 << 20}, // 50 and 32 in one
 			"term":  {at: at.Add(5 * time.Second), server: time.Second, redis: time.Second, load: time.Second},
 			"kill":  {at: at.Add(5 * time.Second), server: 2 * time.Second, redis: 1500 * time.Millisecond, load: 1500 * time.Millisecond},
-			"end":   {at: at.Add(7 * time.Second), server: 3 * time.Second, redis: 2 * time.Second, load: 2 * time.Second, rss: 3 << 20},
+			"end":   {at: at.Add(7 * time.Second), server: 3 * time.Second, redis: 2 * time.Second, load: 2 * time.Second, rss: 3 << 20, kept: 2<<20 + 300_000},
 		}}
 	}
 	for _, c := range []struct {
@@ -397,7 +400,7 @@ func TestFigures_AreOfWhatWasSpentBetweenTheMarks(t *testing.T) {
 			"fanout",
 			load.Result{Seconds: 4, Accepted: 1000, Delivered: 200_000, Latency: load.Quantiles{Count: 1, P50: 1, P99: 2, P999: 3, Max: 4}, Late: load.Quantiles{Count: 1, P99: 5}},
 			figures{
-				"publishes_per_s": 250, "deliveries_per_s": 50_000, "server_us_per_delivery": 10, "redis_us_per_publish": 1000,
+				"publishes_per_s": 250, "deliveries_per_s": 50_000, "server_us_per_delivery": 10, "redis_us_per_publish": 1000, "redis_bytes_per_publish": 300,
 				"latency_p50_ms": 1, "latency_p99_ms": 2, "latency_p999_ms": 3, "latency_max_ms": 4, "late_p99_ms": 5,
 				"server_cores": 0.5, "redis_cores": 0.25, "load_cores": 0.25,
 			},
@@ -414,7 +417,7 @@ func TestFigures_AreOfWhatWasSpentBetweenTheMarks(t *testing.T) {
 		{
 			"idle",
 			load.Result{Seconds: 4, Clients: 64},
-			figures{"server_rss_bytes_per_session": 32768, "server_idle_percent": 50, "server_cores": 0.5, "redis_cores": 0.25, "load_cores": 0.25},
+			figures{"server_rss_bytes_per_session": 32768, "redis_bytes_per_session": float64(1<<20+300_000) / 64, "server_idle_percent": 50, "server_cores": 0.5, "redis_cores": 0.25, "load_cores": 0.25},
 		},
 	} {
 		m := fleet()
