@@ -30,12 +30,13 @@ var floors = []floor{
 	{"bench", []string{"bench"}},
 	{"house", nil},
 	{"k8s", []string{""}},
-	{"handlers", []string{"handlers", "server", "wire", "rules", "store", "measure"}},
+	{"handlers", []string{"handlers", "server", "wire", "rules", "store", "measure", "trace"}},
 	{"client", []string{"client", "wire", "rules"}},
-	{"server", []string{"server", "store", "wire", "rules", "measure"}},
-	{"store", []string{"store", "rules", "measure"}},
+	{"server", []string{"server", "store", "wire", "rules", "measure", "trace"}},
+	{"store", []string{"store", "rules", "measure", "trace"}},
 	{"migrations", []string{"migrations", "store", "rules"}},
 	{"measure", nil},
+	{"trace", nil},
 	{"rules", []string{"rules"}},
 	{"wire", []string{"wire"}},
 	{"internal", []string{""}}, // helpers of tests
@@ -55,6 +56,8 @@ var tenants = map[string][]string{
 	"github.com/go-json-experiment/json":   {"wire", "client", "server", "store", "handlers", "cmd", "e2e"},
 	"github.com/MicahParks":                {"server/auth"},
 	"github.com/prometheus":                {"handlers/metrics"},
+	"go.opentelemetry.io":                  {"handlers/traces"},
+	"google.golang.org/protobuf":           {"handlers/traces"},
 	"github.com/rs/xid":                    {"server", "cmd"},
 	"golang.org/x/sync":                    {"server", "client", "e2e", "cmd"},
 }
@@ -179,6 +182,11 @@ func TestFloors_FindsWhatIsWrong(t *testing.T) {
 		{"measure/measure.go", "godwit/rules/order", true},
 		{"handlers/admin/api.go", "github.com/prometheus/client_golang/prometheus", true},
 		{"handlers/metrics/metrics.go", "github.com/prometheus/client_golang/prometheus", false},
+		{"store/lanes.go", "godwit/trace", false},
+		{"rules/order/order.go", "godwit/trace", true},
+		{"trace/trace.go", "godwit/store", true},
+		{"server/relay/timed.go", "go.opentelemetry.io/proto/otlp/trace/v1", true},
+		{"handlers/traces/post.go", "go.opentelemetry.io/proto/otlp/trace/v1", false},
 		{"attic/x.go", "fmt", true},
 	} {
 		if why := complaint(c.file, c.imported, false); (why != "") != c.bad {
