@@ -23,6 +23,7 @@ type Header struct {
 	Type     *uint8  `json:"ty,omitzero"`
 	Reason   string  `json:"r,omitempty"`
 	InCall   *bool   `json:"i,omitzero"`
+	Trace    string  `json:"tp,omitempty"` // the span that wrote it, as trace.ID has it, of the few that are followed
 }
 
 // Entry is one entry of a room's log. Seq is 0 for an ephemeral message.

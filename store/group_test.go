@@ -22,7 +22,7 @@ func together(t fataler, s *Store, room string, known Known, from []Member, draf
 	var batch []*write
 	out := make([]string, len(drafts))
 	for i, d := range drafts {
-		w, err := s.sending(room, from[i], known, d, func(sent Sent, err error) { out[i] = told(sent, err) })
+		w, err := s.sending(room, from[i], known, d, func(sent Sent, err error) { out[i] = inWords(sent, err) })
 		if err != nil {
 			t.Fatalf("%v", err)
 		}
@@ -32,8 +32,8 @@ func together(t fataler, s *Store, room string, known Known, from []Member, draf
 	return out
 }
 
-// told is an answer in words, but for what two rooms have of their own.
-func told(sent Sent, err error) string {
+// inWords is an answer in words, but for what two rooms have of their own.
+func inWords(sent Sent, err error) string {
 	var gap *GapError
 	if errors.As(err, &gap) {
 		return fmt.Sprintf("gap: %d is next", gap.Expect)
@@ -78,7 +78,7 @@ func TestGroup_MessagesTogetherDoWhatTheyDoOneByOne(t *testing.T) {
 				}
 				want := make([]string, len(drafts))
 				for i, d := range drafts {
-					want[i] = told(send(s, alone, from[i], Known{}, d))
+					want[i] = inWords(send(s, alone, from[i], Known{}, d))
 				}
 				if got := together(rt, s, joint, Known{}, from, drafts); !reflect.DeepEqual(got, want) {
 					rt.Fatalf("together:\n%s\none by one:\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"godwit/trace"
 )
 
 const (
@@ -42,6 +44,7 @@ type write struct {
 	call     // of a message its script alone
 	*message // or nil
 	since    time.Time
+	span     *trace.Span // nil, but for the few that are followed
 	done     func(answer, error)
 }
 
@@ -144,6 +147,10 @@ func (l *lane) flush(ctx context.Context, batch []*write) {
 	calls := make([]call, len(groups))
 	for i, g := range groups {
 		calls[i] = g.call
+	}
+	for _, w := range batch {
+		w.span.Happened("pipelined") // until here it waited for the lane
+		w.span.Number("godwit.pipeline.calls", int64(len(groups)))
 	}
 	ctx, cancel := context.WithTimeout(ctx, l.store.cfg.Timeout)
 	defer cancel()

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+
+	"godwit/trace"
 )
 
 // MembersTold is how many members an answer names at most.
@@ -161,6 +163,7 @@ type Draft struct {
 	Type      *uint8
 	Ephemeral bool
 	Data      []byte
+	Trace     *trace.Span // what it is sent for; nil: it is not followed
 }
 
 // to is whom the message is for, as scripts have it: "" and 0 are anybody.
@@ -198,9 +201,10 @@ func (s *Store) Send(ctx context.Context, room string, m Member, known Known, d 
 
 // sending is Send, not yet queued.
 func (s *Store) sending(room string, m Member, known Known, d Draft, done func(Sent, error)) (*write, error) {
+	span := d.Trace.Below("store.send", trace.Producer)
 	header, err := Header{
 		Kind: "message", User: m.User, Client: m.Client, Device: m.Device, Handle: m.Handle,
-		ToUser: d.ToUser, ToClient: d.ToClient, Type: d.Type,
+		ToUser: d.ToUser, ToClient: d.ToClient, Type: d.Type, Trace: span.Traceparent(),
 	}.encode()
 	if err != nil {
 		return nil, err
@@ -211,7 +215,10 @@ func (s *Store) sending(room string, m Member, known Known, d Draft, done func(S
 		ephemeral = 1
 	}
 	of := &message{room, known, []any{m.Client, m.Gen, m.User, d.CSeq, toUser, toClient, ephemeral, header, d.Data}}
-	return &write{call: call{script: sendScript}, message: of, done: func(a answer, err error) {
+	return &write{call: call{script: sendScript}, message: of, span: span, done: func(a answer, err error) {
+		if span != nil {
+			wrote(span, a, err)
+		}
 		if err == nil {
 			err = roomVerdict(a, known)
 		}
@@ -225,6 +232,23 @@ func (s *Store) sending(room string, m Member, known Known, d Draft, done func(S
 		}
 		done(Sent{Epoch: a.text(1), Seq: a.uint(2), TS: int64(a.uint(3))}, nil)
 	}}, nil
+}
+
+// wrote ends the span of a send's script, with the word that it answered.
+func wrote(span *trace.Span, a answer, err error) {
+	outcome := a.status()
+	if err != nil {
+		outcome = "unavailable"
+		span.Fail()
+	}
+	span.Text("db.system.name", "redis")
+	span.Text("db.stored_procedure.name", sendScript.name)
+	span.Text("godwit.outcome", outcome)
+	if outcome == "ok" {
+		span.Text("godwit.epoch", a.text(1))
+		span.Number("godwit.seq", int64(a.uint(2)))
+	}
+	span.End()
 }
 
 // roomVerdict is verdict for a member that knew the room: one that has no row
