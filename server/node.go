@@ -22,6 +22,7 @@ import (
 	"godwit/server/session"
 	"godwit/server/watch"
 	"godwit/store"
+	"godwit/trace"
 	"godwit/wire"
 )
 
@@ -36,7 +37,8 @@ type Config struct {
 	Revision    string
 	Lease       time.Duration
 	DrainBudget time.Duration
-	MaxSessions int // 0: no limit
+	MaxSessions int           // 0: no limit
+	Trace       *trace.Tracer // nil: no send is followed
 }
 
 // Node is one node of the fleet.
@@ -89,6 +91,7 @@ func New(cfg Config, st *store.Store, verifier *auth.Verifier, log *slog.Logger)
 	n.relay.Listen(n.sub, n.board)
 	n.calls = watch.NewCalls(st, cfg.CallTimeout, log)
 	n.relay.Calls(n.calls.Heard)
+	n.relay.Trace(cfg.Trace)
 	n.lease = watch.NewLease(st, cfg.Lease, n.record, n.custody.Whole, n.reclaim, log)
 	n.leaving = watch.NewDepartures(st, ref, log)
 	n.mover = move.New(move.Config{
@@ -100,7 +103,7 @@ func New(cfg Config, st *store.Store, verifier *auth.Verifier, log *slog.Logger)
 		Config: cfg.Config, Store: st, Relay: n.relay, Hub: n.hub, Board: n.board, Verifier: verifier,
 		Leaving: leaving{n.leaving, n.custody}, Moves: n.mover, Calls: n.calls, Turns: session.NewTurns(), Stats: session.NewStats(),
 		Fenced: func() bool { return n.lease.Fenced(time.Now()) }, Full: n.full,
-		Log: log,
+		Trace: cfg.Trace, Log: log,
 	}
 	return n
 }

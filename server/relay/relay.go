@@ -21,6 +21,7 @@ import (
 	"godwit/measure"
 	"godwit/server/wait"
 	"godwit/store"
+	"godwit/trace"
 	"godwit/wire"
 )
 
@@ -79,6 +80,7 @@ type Relay struct {
 	log    *slog.Logger
 	whole  func(context.Context) error
 	call   func(*Room, store.Head, bool)
+	trace  *trace.Tracer // nil: nothing is followed
 	Stats  Stats
 
 	began  time.Time
@@ -129,6 +131,9 @@ func (r *Relay) Listen(sub *store.Subscriber, roster Roster) { r.sub, r.roster =
 // Calls sets who is told whether a room is in a call, and at which entry that
 // was known. It must not wait, and not ask a room anything. Set it before Run.
 func (r *Relay) Calls(told func(rm *Room, at store.Head, on bool)) { r.call = told }
+
+// Trace sets who follows what is delivered here. Set it before Run.
+func (r *Relay) Trace(t *trace.Tracer) { r.trace = t }
 
 // Run works until ctx ends.
 func (r *Relay) Run(ctx context.Context) error {

@@ -180,12 +180,6 @@ func (rm *Room) replaced(m store.Message) bool {
 	return rm.track.State() != order.Starting && m.Epoch == epoch && m.Head <= head && rm.ts != 0 && m.Entry.TS > rm.ts
 }
 
-// timed is an event, and when this node heard it.
-type timed struct {
-	*wire.RoomEvent
-	came time.Duration // on the relay's clock
-}
-
 func (rm *Room) heard(m store.Message, came time.Duration) {
 	var out []*hub.Seat
 	if m.Presence != nil { // it has no place in the order, but a join or leave before it goes before it
@@ -197,13 +191,15 @@ func (rm *Room) heard(m store.Message, came time.Duration) {
 	case m.Entry == nil:
 		out = rm.apply(rm.track.Announced(m.Epoch, m.Head))
 	case m.Entry.Seq == 0:
-		told, _ := rm.seats.Deliver("", Event(rm.name, m.Entry))
-		rm.delivered(told, came)
+		epoch, _ := rm.track.Position()
+		t := rm.timed(m.Entry, came, false)
+		told, _ := rm.seats.Deliver("", t.RoomEvent)
+		rm.delivered(epoch, t, told)
 	default:
 		if rm.replaced(m) {
 			rm.relay.Suspect() // the log tells which it is
 		}
-		out = rm.apply(rm.track.Heard(m.Epoch, m.Head, timed{Event(rm.name, m.Entry), came}))
+		out = rm.apply(rm.track.Heard(m.Epoch, m.Head, rm.timed(m.Entry, came, false)))
 	}
 	rm.mu.Unlock()
 	rm.expel(out)
@@ -222,14 +218,6 @@ func (rm *Room) expelLater(seats []*hub.Seat) {
 	}
 }
 
-// delivered counts an event that went to so many members.
-func (rm *Room) delivered(told int, came time.Duration) {
-	if told > 0 {
-		rm.relay.Stats.Told.Add(uint64(told))
-		rm.relay.Stats.Took.Observe(rm.relay.clock() - came)
-	}
-}
-
 // apply does what a step says. Called with mu held; it returns the seats that
 // were put out, to be told without it.
 func (rm *Room) apply(step order.Step[timed]) (expelled []*hub.Seat) {
@@ -245,7 +233,7 @@ func (rm *Room) apply(step order.Step[timed]) (expelled []*hub.Seat) {
 			rm.relay.call(rm, store.Head{Epoch: epoch, Seq: ev.Seq}, *ev.InCall)
 		}
 		told, out := rm.seats.Deliver(epoch, ev)
-		rm.delivered(told, t.came)
+		rm.delivered(epoch, t, told)
 		for _, seat := range out {
 			rm.seats.Remove(seat)
 			expelled = append(expelled, seat)
@@ -294,7 +282,7 @@ func (rm *Room) fill(ctx context.Context, from, to uint64) {
 		} else {
 			seqs, events := make([]uint64, len(page.Entries)), make([]timed, len(page.Entries))
 			for i := range page.Entries {
-				seqs[i], events[i] = page.Entries[i].Seq, timed{Event(rm.name, &page.Entries[i]), rm.missing}
+				seqs[i], events[i] = page.Entries[i].Seq, rm.timed(&page.Entries[i], rm.missing, true)
 			}
 			rm.relay.Stats.Filled.Add(uint64(len(seqs)))
 			step = rm.track.Filled(seqs, events)

@@ -9,53 +9,56 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 
 	"godwit/store"
+	"godwit/trace"
 	"godwit/wire"
 )
 
 // send is room.send.
 func (s *Session) send(ctx context.Context, params jsontext.Value, done func(Reply)) {
+	span := s.followed()
 	var p wire.Send
 	if err := wire.Decode(params, &p); err != nil {
 		s.land()
 		s.Refused(err)
+		unread(span, err)
 		done(Reply{Err: err})
 		return
 	}
-	s.post(ctx, &p, s.door.Config.MessageBytes, done)
+	s.post(ctx, span, &p, s.door.Config.MessageBytes, done)
 }
 
 // Post is room.send for a way in whose requests are no JSON: it has counted the
 // request (Count), and measured the message as its client knows it.
 func (s *Session) Post(ctx context.Context, p *wire.Send, done func(Reply)) {
-	s.post(ctx, p, math.MaxInt, done)
+	s.post(ctx, s.followed(), p, math.MaxInt, done)
 }
 
 // post puts one message, of so many bytes at most, on its way. Sends to one room
 // follow each other without waiting; the lane keeps their order.
-func (s *Session) post(ctx context.Context, p *wire.Send, most int, done func(Reply)) {
+func (s *Session) post(ctx context.Context, span *trace.Span, p *wire.Send, most int, done func(Reply)) {
 	if s.flow != p.Room {
 		s.land()
 		s.flow = p.Room
 	}
-	draft, bad := s.draft(p, most)
+	draft, bad := s.draft(span, p, most)
 	if bad != nil {
-		done(s.posted(p.Ephemeral, Reply{Err: bad}))
+		done(s.posted(draft, Reply{Err: bad}))
 		return
 	}
 	at := s.place(p.Room)
 	if at == nil {
-		done(s.posted(p.Ephemeral, Reply{Err: notMember()}))
+		done(s.posted(draft, Reply{Err: notMember()}))
 		return
 	}
 	if s.door.Fenced() {
-		done(s.posted(p.Ephemeral, Reply{Err: wire.ErrUnavailable()}))
+		done(s.posted(draft, Reply{Err: wire.ErrUnavailable()}))
 		return
 	}
 	s.flight <- struct{}{}
 	land := func(sent store.Sent, err error) {
 		reply := s.sent(at, sent, err)
 		<-s.flight
-		reply = s.posted(draft.Ephemeral, reply)
+		reply = s.posted(draft, reply)
 		s.counted(p.Room, count{sent.Epoch, draft.CSeq}, func() { done(reply) })
 	}
 	s.deliver(ctx, at, draft, func(sent store.Sent, err error) {
@@ -165,8 +168,8 @@ func (s *Session) sent(at *place, sent store.Sent, err error) Reply {
 }
 
 // draft checks what a send says.
-func (s *Session) draft(p *wire.Send, most int) (store.Draft, *wire.Error) {
-	d := store.Draft{Type: p.Type, Ephemeral: p.Ephemeral, Data: p.Data}
+func (s *Session) draft(span *trace.Span, p *wire.Send, most int) (store.Draft, *wire.Error) {
+	d := store.Draft{Type: p.Type, Ephemeral: p.Ephemeral, Data: p.Data, Trace: span}
 	if err := CheckRoom(p.Room); err != nil {
 		return d, err
 	}

@@ -16,6 +16,7 @@ import (
 	"godwit/server/presence"
 	"godwit/server/relay"
 	"godwit/store"
+	"godwit/trace"
 	"godwit/wire"
 )
 
@@ -75,6 +76,7 @@ type Door struct {
 	// Full says that the node has no place but for those who were told to come.
 	Full  func() bool
 	Stats *Stats
+	Trace *trace.Tracer // nil: no send is followed
 	Log   *slog.Logger
 }
 

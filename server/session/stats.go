@@ -2,6 +2,7 @@ package session
 
 import (
 	"godwit/measure"
+	"godwit/store"
 	"godwit/wire"
 )
 
@@ -115,15 +116,19 @@ func (s *Session) Refused(err *wire.Error) {
 	s.door.Stats.Messages[MessageUnread].Add(outcome(err))
 }
 
-// posted counts a message, and hands its reply on.
-func (s *Session) posted(ephemeral bool, reply Reply) Reply {
+// posted counts a message, ends its span, and hands its reply on.
+func (s *Session) posted(d store.Draft, reply Reply) Reply {
 	kind, what := MessageLogged, outcome(reply.Err)
-	if ephemeral {
+	if d.Ephemeral {
 		kind = MessageEphemeral
 	}
 	if sent, ok := reply.Result.(wire.Sent); ok && sent.Dup {
 		what = outcomeRepeated
 	}
 	s.door.Stats.Messages[kind].Add(what)
+	if d.Trace != nil {
+		d.Trace.Number("godwit.bytes", int64(len(d.Data)))
+		answered(d.Trace, kind, what)
+	}
 	return reply
 }
