@@ -134,7 +134,7 @@ func settings(t *testing.T) []string {
 		t.Fatal(err)
 	}
 	var names []string
-	for _, m := range regexp.MustCompile("(?m)^\\| `(GODWIT_[A-Z_]+)` ").FindAllStringSubmatch(string(b), -1) {
+	for _, m := range regexp.MustCompile("(?m)^\\| `((?:GODWIT|OTEL)_[A-Z_]+)` ").FindAllStringSubmatch(string(b), -1) {
 		names = append(names, m[1])
 	}
 	if len(names) < 30 {

@@ -112,6 +112,12 @@ func (s *Settings) check(unread map[string]bool) (wrong []problem) {
 	if s.RedisURL == "" && s.RedisWait > 0 {
 		bad("GODWIT_REDIS_WAIT", "0 with the embedded store, which has no replicas")
 	}
+	if !(s.TraceSample >= 0 && s.TraceSample <= 1) {
+		bad("GODWIT_TRACE_SAMPLE", "a share, from 0 (none) to 1 (all)")
+	}
+	if s.TraceSample > 0 {
+		s.checkTraces(bad)
+	}
 	if !slices.Contains([]string{"debug", "info", "warn", "error"}, s.LogLevel) {
 		bad("GODWIT_LOG_LEVEL", "debug, info, warn or error")
 	}

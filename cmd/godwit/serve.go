@@ -26,6 +26,7 @@ import (
 	"godwit/handlers/binary"
 	nodemetrics "godwit/handlers/metrics"
 	"godwit/handlers/socket"
+	"godwit/handlers/traces"
 	"godwit/migrations"
 	"godwit/server"
 	"godwit/server/auth"
@@ -212,7 +213,14 @@ func (m *node) run(ctx context.Context) error {
 		}
 	}
 
-	n := server.New(m.config(), st, verifier, m.log)
+	cfg := m.config()
+	tracer, exporter := m.traces()
+	cfg.Trace = tracer
+	var spans *traces.Stats
+	if exporter != nil {
+		spans = exporter.Stats
+	}
+	n := server.New(cfg, st, verifier, m.log)
 	ws := socket.New(socket.Config{
 		Origins: s.AllowedOrigins, HelloTimeout: s.HelloTimeout, Ping: s.Ping,
 		MaxFrame: s.MaxFrame, Outbox: s.Outbox, Compress: s.Compress,
@@ -224,7 +232,7 @@ func (m *node) run(ctx context.Context) error {
 	web := m.server(router)
 	ops := m.server(admin.New(admin.Config{
 		Token: s.AdminToken, State: n.State, Fleet: n.Fleet(), MessageBytes: s.MaxMessage, MaxContacts: s.MaxContacts,
-		Metrics:  nodemetrics.New(nodemetrics.Config{Node: n, Sockets: ws, Store: st, Revision: s.Revision, Version: revision(), Log: m.log}),
+		Metrics:  nodemetrics.New(nodemetrics.Config{Node: n, Sockets: ws, Store: st, Revision: s.Revision, Version: revision(), Traces: spans, Log: m.log}),
 		Profiles: s.Pprof, Log: m.log,
 	}))
 
@@ -238,6 +246,9 @@ func (m *node) run(ctx context.Context) error {
 	handlers.Go(func() { m.ended("sockets", ws.Run(sockets)) })
 	duties.Go(func() { m.ended("node", n.Run(fleet)) })
 	duties.Go(func() { m.ended("keys", verifier.Run(fleet)) })
+	if exporter != nil {
+		duties.Go(func() { m.ended("traces", exporter.Run(fleet)) })
+	}
 	if s.ProfileDir != "" {
 		p := &profiler{dir: s.ProfileDir, log: m.log}
 		signals := p.listen()

@@ -68,6 +68,14 @@ type Settings struct {
 	LogFormat  string `envconfig:"GODWIT_LOG_FORMAT" doc:"text or json; empty is text on a terminal, else json"`
 	Pprof      bool   `envconfig:"GODWIT_PPROF" default:"false" doc:"serve /debug/pprof on the admin listener, to who has GODWIT_ADMIN_TOKEN"`
 	ProfileDir string `envconfig:"GODWIT_PROFILE_DIR" doc:"directory for profiles of CPU and memory: a SIGUSR1 begins, the next ends; empty is none"`
+
+	TraceSample   float64 `envconfig:"GODWIT_TRACE_SAMPLE" default:"0" doc:"share of the sends that are traced, 0 to 1, over every node that traces (docs/traces.md); 0 is off, and those below are not read"`
+	TraceEndpoint string  `envconfig:"OTEL_EXPORTER_OTLP_ENDPOINT" default:"http://localhost:4318" doc:"collector of traces, OTLP over HTTP; /v1/traces is added"`
+	TraceURL      string  `envconfig:"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT" doc:"whole URL of the same, instead"`
+	TraceHeaders  string  `envconfig:"OTEL_EXPORTER_OTLP_HEADERS" secret:"true" doc:"headers for the collector: name=value, comma list, percent-encoded"`
+	TraceProtocol string  `envconfig:"OTEL_EXPORTER_OTLP_PROTOCOL" default:"http/protobuf" doc:"there is no other"`
+	TraceService  string  `envconfig:"OTEL_SERVICE_NAME" doc:"service.name of the traces; empty is godwit"`
+	TraceResource string  `envconfig:"OTEL_RESOURCE_ATTRIBUTES" doc:"what else the traces say of where they come from: name=value, comma list, percent-encoded"`
 }
 
 // environment makes environment pairs a lookup.

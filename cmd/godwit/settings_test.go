@@ -18,6 +18,7 @@ func TestSettings_EveryWrongValueIsNamedAtOnce(t *testing.T) {
 		"GODWIT_NODE_URL=https://x", "GODWIT_AUTH_DEV=maybe", "GODWIT_LOG_FORMAT=xml", "GODWIT_DRAIN_BUDGET=-1s",
 		"GODWIT_ALLOWED_ORIGINS=https://a.example,https://b.example/", "GODWIT_AUTH_JWKS=/does/not/exist.json", "GODWIT_REDIS_WAIT=x",
 		"GODWIT_MAX_MESSAGE=0", "GODWIT_ADMIN_TOKEN=a", "GODWIT_ADMIN_TOKEN_FILE=/x", "GODWIT_AUTH_SECRET_FILE=/does/not/exist",
+		"GODWIT_TRACE_SAMPLE=10%",
 	}
 	var errs bytes.Buffer
 	if code := run(context.Background(), nil, env, nil, &bytes.Buffer{}, &errs); code != 2 {
@@ -81,6 +82,51 @@ func TestSettings_WhatCannotBeUsedIsWrong(t *testing.T) {
 			if err == nil || !strings.HasPrefix(err.Error(), name+": expected ") || strings.Contains(err.Error(), "\n") {
 				t.Errorf("%s=%s: %v, want one line that says what is expected", name, value, err)
 			}
+		}
+	}
+}
+
+func TestSettings_OfTracesAreCheckedWhereTheyAreRead(t *testing.T) {
+	for name, values := range map[string]struct{ good, bad []string }{
+		"GODWIT_TRACE_SAMPLE":                {[]string{"1", "0.001", "1e-6"}, []string{"1.01", "-0.1", "NaN"}},
+		"OTEL_EXPORTER_OTLP_ENDPOINT":        {[]string{"", "http://collector:4318", "https://c.example/otlp/"}, []string{"collector:4317", "grpc://c:4317", "http://", "/v1"}},
+		"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": {[]string{"", "https://c.example/x?y"}, []string{"c:4318"}},
+		"OTEL_EXPORTER_OTLP_PROTOCOL":        {[]string{"", "http/protobuf"}, []string{"grpc", "http/json"}},
+		"OTEL_EXPORTER_OTLP_HEADERS":         {[]string{"", "a=b", "x-key=a%2Cb, y=", "a=b=c"}, []string{"a", "=b", "a=%zz", "a b=c", "a=b%0d%0ac"}},
+		"OTEL_RESOURCE_ATTRIBUTES":           {[]string{"", "a=b", "k8s.pod.name=x,a=%20"}, []string{"a", "a=%z"}},
+	} {
+		for _, value := range values.good {
+			if _, _, err := readSettings([]string{"GODWIT_TRACE_SAMPLE=1", name + "=" + value}); err != nil {
+				t.Errorf("%s=%s: %v, want it taken", name, value, err)
+			}
+		}
+		for _, value := range values.bad {
+			_, _, err := readSettings([]string{"GODWIT_TRACE_SAMPLE=1", name + "=" + value})
+			if err == nil || !strings.HasPrefix(err.Error(), name+": expected ") || strings.Contains(err.Error(), "\n") {
+				t.Errorf("%s=%s: %v, want one line that says what is expected", name, value, err)
+			}
+			if !strings.HasPrefix(name, "OTEL_") {
+				continue
+			}
+			if _, _, err := readSettings([]string{name + "=" + value}); err != nil {
+				t.Errorf("%s=%s, where nothing is traced: %v, want it left alone", name, value, err)
+			}
+		}
+	}
+}
+
+func TestSettings_TracesGoWhereTheVariablesOfOpenTelemetrySay(t *testing.T) {
+	for _, c := range []struct {
+		env  []string
+		want string
+	}{
+		{nil, "http://localhost:4318/v1/traces"},
+		{[]string{"OTEL_EXPORTER_OTLP_ENDPOINT=https://c.example/otlp/"}, "https://c.example/otlp/v1/traces"},
+		{[]string{"OTEL_EXPORTER_OTLP_ENDPOINT=https://c.example", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT=http://d.example/x"}, "http://d.example/x"},
+	} {
+		s, _, err := readSettings(append(c.env, "GODWIT_TRACE_SAMPLE=1"))
+		if got := s.collector(); err != nil || got != c.want {
+			t.Errorf("%v: %s, %v, want %s", c.env, got, err, c.want)
 		}
 	}
 }

@@ -330,4 +330,10 @@ var families = []*family{
 		name: "godwit_sessions_orphaned_total", kind: counter, help: "Sessions of dead nodes that this node found: their grace runs from then on.",
 		read: func(now *moment, out sink) { out.value(float64(now.Sweep.Orphaned.Load())) },
 	},
+
+	{
+		name: "godwit_trace_spans_total", kind: counter, labels: []string{"outcome"},
+		help: "Spans of sends that are traced (docs/traces.md): sent, dropped (the queue was full), failed (the collector did not take them).",
+		read: func(now *moment, out sink) { out.set(now.cfg.Traces.Spans) },
+	},
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"godwit/handlers/socket"
+	"godwit/handlers/traces"
 	"godwit/measure"
 	"godwit/server"
 	"godwit/store"
@@ -26,8 +27,9 @@ type Config struct {
 	Node     *server.Node
 	Sockets  *socket.Handler
 	Store    *store.Store
-	Revision string // of the node
-	Version  string // of the binary
+	Revision string        // of the node
+	Version  string        // of the binary
+	Traces   *traces.Stats // nil: the node sends none
 	Log      *slog.Logger
 }
 
@@ -48,6 +50,9 @@ const (
 
 // New makes the page of a node.
 func New(cfg Config) *Metrics {
+	if cfg.Traces == nil {
+		cfg.Traces = traces.NewStats()
+	}
 	m := &Metrics{cfg: cfg, admin: prometheus.NewCounterVec(prometheus.CounterOpts{Name: adminRequests.name, Help: adminRequests.help}, adminRequests.labels)}
 	reg := prometheus.NewRegistry()
 	reg.MustRegister(m, m.admin, collectors.NewProcessCollector(collectors.ProcessCollectorOpts{Namespace: "godwit"}))
