@@ -208,6 +208,29 @@ func TestTrace_ASendInBinaryIsOne(t *testing.T) {
 	})
 }
 
+// The room is lost and rebuilt under the send, which its client does not notice.
+func TestTrace_ASendIntoARoomThatIsRebuiltIsOneTrace(t *testing.T) {
+	traced(t, [2]float64{1, 1}, func(t *testing.T, f *trial.Fleet, s *spans) {
+		ann, bob := enter(t, f, 1, "ann"), enter(t, f, 2, "bob")
+		ann.join("lobby")
+		bob.join("lobby")
+		f.Redis.FlushAll()
+		if err := ann.say("hi", 1); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(3 * time.Second) // bob's node has found out, too
+		got := s.tree(t)
+		for line, n := range map[string]int{
+			"n1 room.send bytes=4 kind=logged outcome=ok\n": 1, "\n  n1 store.send outcome=wiped\n": 1, "\n  n1 store.send outcome=ok": 1,
+			"\n    n1 room.deliver ": 1, "store.send": 2, "room.send": 1,
+		} {
+			if strings.Count(got, line) != n {
+				t.Errorf("%q is not there %d times in:\n%s", line, n, got)
+			}
+		}
+	})
+}
+
 // A node that follows nothing is not asked to by another's entries.
 func TestTrace_ANodeThatFollowsNothingJoinsNoTrace(t *testing.T) {
 	traced(t, [2]float64{1, -1}, func(t *testing.T, f *trial.Fleet, s *spans) {
