@@ -95,6 +95,7 @@ func TestOperator_KicksOneWhoKeepsItsSocketAndItsOtherRooms(t *testing.T) {
 		if err := ann.Call(t.Context(), "room.send", wire.Send{Room: "den", Data: wire.Raw(`1`)}, nil); err != nil {
 			t.Errorf("to the other room: %v", err)
 		}
+		time.Sleep(time.Second) // its own node takes the room off the session when it hears of it
 		rec, rooms, err := ops.Session(t.Context(), ann.session.Session)
 		if err != nil || len(rooms) != 1 || rooms[0] != "den" || rec.State != store.StateLive {
 			t.Errorf("the session: %+v in %v, %v", rec, rooms, err)
