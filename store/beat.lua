@@ -1,32 +1,56 @@
--- Takes beats of clients in a room's call; without any it only looks who is
--- late. Safe to repeat.
+-- Takes beats of clients in a room's call; without any it looks who is late.
+-- Safe to repeat.
 --   KEYS as in room.lua
 --   ARGV 8 ms from a beat to when its client is late, then for each beat:
 --        client, gen, 1 (is in the call) or 0 (has left it), ms since it came
--- Returns {'ok', epoch, seq, in_call, ms until the first is late (-1: nobody is
---          in), entries appended, then for each beat 'ok' | 'moved' | 'not_member'}
+-- Returns {'ok', epoch, seq, in_call, ms until the first is late or, if that is
+--          at least half a timeout from now, maybe less (-1: nobody is in),
+--          entries appended, then for each beat 'ok' | 'moved' | 'not_member'}
 --      or {'wiped'}
-local epoch, seq = position()
-if not epoch then return {'wiped'} end
-local now, timeout = clock(), tonumber(ARGV[8])
-local verdicts = {}
+-- Most beats change nothing, so what room.lua has is made only when it is
+-- needed: room() is all of it.
+local META, MEMBERS, CALL = KEYS[1], KEYS[2], KEYS[6]
+local m = redis.call('HMGET', META, 'epoch', 'seq', 'call_due', 'in_call')
+if not m[1] then return {'wiped'} end
+local epoch, seq, due, known = m[1], tonumber(m[2]), tonumber(m[3]), tonumber(ARGV[3])
+if known > 0 and (known > seq or ARGV[4] ~= '0') then epoch = room().position() end
+local t, timeout = redis.call('TIME'), tonumber(ARGV[8])
+local now = tonumber(t[1]) * 1000 + math.floor(tonumber(t[2]) / 1000)
+local told, beats, named, changed = {'ok', epoch, 0, 0, 0, 0}, {}, {}, #ARGV == 8
+
+-- Writes the beats so far of who is in, in one step. Who was in changes nothing.
+local function enter()
+  if #beats > 0 and redis.call('ZADD', CALL, 'GT', unpack(beats)) > 0 then changed = true end
+  beats, named = {}, {}
+end
+
 -- Before who is late is taken out: a beat counts from when it came, and it may
 -- have waited for a store that was away.
 for i = 9, #ARGV, 4 do
-  local client, row = ARGV[i], redis.call('HGET', MEMBERS, ARGV[i])
-  local verdict = 'ok'
+  local client = ARGV[i]
+  local row, verdict = redis.call('HGET', MEMBERS, client), 'ok'
   if not row then
     verdict = 'not_member'
-  elseif parse(row) > tonumber(ARGV[i + 1]) then
+  elseif tonumber(string.match(row, '^%d+')) > tonumber(ARGV[i + 1]) then
     verdict = 'moved'
-  elseif ARGV[i + 2] == '0' then
-    redis.call('ZREM', CALL, client)
+  elseif ARGV[i + 2] == '1' then
+    if named[client] then enter() end -- not twice in a step: servers differ in what counts
+    named[client] = true
+    beats[#beats + 1] = now - tonumber(ARGV[i + 3]) + timeout
+    beats[#beats + 1] = client
   else
-    local late, was = now - tonumber(ARGV[i + 3]) + timeout, redis.call('ZSCORE', CALL, client)
-    if not was or tonumber(was) < late then redis.call('ZADD', CALL, int(late), client) end
+    enter()
+    if redis.call('ZREM', CALL, client) == 1 then changed = true end
   end
-  verdicts[#verdicts + 1] = verdict
+  told[#told + 1] = verdict
 end
-local after = settle(epoch, seq, now)
-local due = redis.call('HGET', META, 'call_due')
-return {'ok', epoch, int(after), in_call(), due and int(tonumber(due) - now) or '-1', int(after - seq), unpack(verdicts)}
+enter()
+local after = seq
+if changed or due and due <= now then
+  after, due = room().settle(epoch, seq, now)
+elseif due and due < now + timeout / 2 then
+  due = room().first_late()
+end
+local on = (m[4] == '1') ~= (after > seq) -- an entry is a change
+told[3], told[4], told[5], told[6] = after, on and '1' or '0', due and due - now or -1, after - seq
+return told

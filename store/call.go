@@ -20,7 +20,8 @@ type Beat struct {
 type Call struct {
 	Head
 	InCall bool
-	// Next is when the first who is in is late; negative: nobody is in.
+	// Next is in what time to look who is late, at the latest: nobody is before, and
+	// beats have put off who was to be the first, maybe. Negative: nobody is in.
 	Next time.Duration
 	// New says that the flag has changed, and an entry tells so.
 	New bool

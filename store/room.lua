@@ -104,25 +104,33 @@ local function two_users()
   end
 end
 
--- Takes out of the call who is late by now, and has the flag follow, with one
--- entry if it changes. Returns the head. rules/call says the same in Go.
---   CALL is client -> ms of the store's clock from when on it is late
---   META has in_call, the flag, and call_due, when the first is late
-local function settle(epoch, seq, now)
-  redis.call('ZREMRANGEBYSCORE', CALL, '-inf', int(now))
-  local is = two_users() and '1' or '0'
-  local first = redis.call('ZRANGE', CALL, 0, 0, 'WITHSCORES')
-  if first[2] then
-    redis.call('HSET', META, 'call_due', int(tonumber(first[2])))
+-- Notes when the first in the call is late, and returns it; nil: nobody is in.
+local function first_late()
+  local due = tonumber(redis.call('ZRANGE', CALL, 0, 0, 'WITHSCORES')[2])
+  if due then
+    redis.call('HSET', META, 'call_due', int(due))
   else
     redis.call('HDEL', META, 'call_due')
   end
+  return due
+end
+
+-- Takes out of the call who is late by now, and has the flag follow, with one
+-- entry if it changes. Returns the head, and when the first is late. rules/call
+-- says the same in Go.
+--   CALL is client -> ms of the store's clock from when on it is late
+--   META has in_call, the flag, and call_due: nobody is late before that. It may
+--   be earlier than the first is late, for beats that only keep who is in leave it
+--   behind; whoever finds it over settles, and it is right again
+local function settle(epoch, seq, now)
+  redis.call('ZREMRANGEBYSCORE', CALL, '-inf', int(now))
+  local is, due = two_users() and '1' or '0', first_late()
   if is ~= in_call() then
     redis.call('HSET', META, 'in_call', is)
     append(epoch, seq, '{"k":"call","i":' .. (is == '1' and 'true' or 'false') .. '}', '')
     seq = seq + 1
   end
-  return seq
+  return seq, due
 end
 
 -- The room's epoch and head, and when the first in the call is late; nil when

@@ -14,6 +14,11 @@ import (
 //go:embed room.lua
 var roomPrelude string
 
+// roomWithin is room.lua as a function: to make all that is in it costs more than
+// what most runs of a script need.
+var roomWithin = "local function room()\n" + roomPrelude +
+	"\nreturn {position = position, settle = settle, first_late = first_late}\nend\n"
+
 //go:embed join.lua
 var joinLua string
 
@@ -148,7 +153,7 @@ var (
 	sayScript     = define("say", roomPrelude, sayLua)
 	closeScript   = define("close", roomPrelude, closeLua)
 	indexScript   = define("index", indexLua)
-	beatScript    = define("beat", roomPrelude, beatLua)
+	beatScript    = define("beat", roomWithin, beatLua)
 	infoScript    = define("info", roomPrelude, infoLua)
 	createScript  = define("create", createLua)
 	claimScript   = define("claim", claimLua)
