@@ -15,8 +15,8 @@ import (
 )
 
 const (
-	// beatsEvery is how long it is, at least, from one write of a room's beats to
-	// the next, if they change nothing.
+	// beatsEvery is how long it is, at least, from one write of beats that change
+	// nothing to the next: those of all rooms go together.
 	beatsEvery = 500 * time.Millisecond
 	// callLook is after which time the node looks who is late in a room of which
 	// it only knows that it is in a call: the earliest may be late by now.
@@ -36,8 +36,8 @@ const (
 // sessions and writes them, and, where a room with a member here is in a call,
 // sees to it that who stops beating is out in time.
 //
-// A room is known while beats wait, were just written, or it is in a call. Of all their times there
-// is one timer, at the earliest.
+// A room is known while beats wait or it is in a call. Of all their times there is
+// one timer, at the earliest.
 type Calls struct {
 	store   *store.Store
 	timeout time.Duration
@@ -50,7 +50,10 @@ type Calls struct {
 	mu    sync.Mutex
 	rooms map[string]*callRoom // guarded by mu
 	order callOrder            // guarded by mu: the same, by when
+	round time.Time            // guarded by mu: when beats that change nothing are written next, or were last
+	alarm time.Time            // guarded by mu: until when Run waits; zero: it is awake
 	busy  int                  // guarded by mu: rooms that are being written
+	full  bool                 // guarded by mu: Run waits until fewer are
 	ended bool                 // guarded by mu
 }
 
@@ -62,7 +65,6 @@ type callRoom struct {
 	busy    bool
 	write   time.Time  // when what waits is to be written; zero: nothing waits
 	late    time.Time  // when the first is late, by this node's clock; zero: no call
-	last    time.Time  // when it was written last
 	seen    store.Head // at which the room was known to be in a call or not
 	index   int        // in Calls.order
 }
@@ -79,6 +81,12 @@ type beat struct {
 type waiter struct {
 	since time.Time
 	done  func(error)
+}
+
+// outcome is what one waiter is to be told.
+type outcome struct {
+	done func(error)
+	err  error
 }
 
 // NewCalls makes the duty; a client is late a timeout after its last beat.
@@ -107,16 +115,26 @@ func (c *Calls) Beat(rm *relay.Room, m store.Member, in, soon bool, done func(er
 	}
 	b.Beat, b.came = store.Beat{Client: m.Client, Gen: m.Gen, In: in}, now
 	b.waiting = append(b.waiting, waiter{now, done})
-	at := now
-	if next := r.last.Add(beatsEvery); !soon && next.After(now) {
-		at = next
-	}
-	if r.write.IsZero() || at.Before(r.write) {
-		r.write = at
+	switch {
+	case soon:
+		r.write = now
+	case r.write.IsZero():
+		r.write = c.nextRound(now)
 	}
 	c.settle(r)
 	c.mu.Unlock()
-	c.wake()
+}
+
+// nextRound is when beats are written that change nothing: rounds are beatsEvery
+// apart, and the first after a while is now. Called with mu held.
+func (c *Calls) nextRound(now time.Time) time.Time {
+	if !c.round.After(now) {
+		c.round = c.round.Add(beatsEvery)
+		if c.round.Before(now) {
+			c.round = now
+		}
+	}
+	return c.round
 }
 
 var errCallsEnded = errors.Join(store.ErrUnavailable, errors.New("the node has ended"))
@@ -158,7 +176,6 @@ func (c *Calls) Heard(rm *relay.Room, at store.Head, on bool) {
 		}
 	}
 	c.settle(r)
-	c.wake()
 }
 
 // heard notes at which entry the room was looked at; it says false for what is
@@ -182,39 +199,33 @@ func (c *Calls) know(rm *relay.Room) *callRoom {
 	return r
 }
 
-// settle puts a room in its place in the order, or forgets it. Called with mu
-// held.
+// settle puts a room in its place in the order, or forgets it, and wakes Run if
+// that is sooner than it looks. Called with mu held.
 func (c *Calls) settle(r *callRoom) {
-	wait := r.at().IsZero() || r.busy
+	out := r.at().IsZero() || r.busy
 	switch {
-	case wait && r.index >= 0:
+	case out && r.index >= 0:
 		heap.Remove(&c.order, r.index)
-	case !wait && r.index < 0:
+	case !out && r.index < 0:
 		heap.Push(&c.order, r)
-	case !wait:
+	case !out:
 		heap.Fix(&c.order, r.index)
 	}
 	if r.at().IsZero() && !r.busy {
 		delete(c.rooms, r.room.Name())
 	}
+	if len(c.order) > 0 && !c.full && c.order[0].at().Before(c.alarm) {
+		c.alarm = time.Time{}
+		wait.Ring(c.kick)
+	}
 }
 
-// at is when something is to be done, if only to forget the room; zero: nothing is.
+// at is when something is to be done; zero: nothing is.
 func (r *callRoom) at() time.Time {
-	switch {
-	case r.idle() && !r.last.IsZero():
-		return r.last.Add(beatsEvery)
-	case r.write.IsZero() || !r.late.IsZero() && r.late.Before(r.write):
+	if r.write.IsZero() || !r.late.IsZero() && r.late.Before(r.write) {
 		return r.late
 	}
 	return r.write
-}
-
-// idle says whether nothing waits, and the room is in no call.
-func (r *callRoom) idle() bool { return r.write.IsZero() && r.late.IsZero() }
-
-func (c *Calls) wake() {
-	wait.Ring(c.kick)
 }
 
 // Run works until ctx ends; what waits then is answered as unavailable.
@@ -242,22 +253,22 @@ func (c *Calls) Run(ctx context.Context) error {
 func (c *Calls) next(now time.Time) (*callRoom, time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for len(c.order) > 0 && c.busy < callWrites {
-		r := c.order[0]
-		if wait := r.at().Sub(now); wait > 0 {
-			return nil, wait
-		}
-		if r.idle() {
-			r.last = time.Time{}
-			c.settle(r)
-			continue
-		}
-		r.busy = true
-		c.busy++
-		c.settle(r)
-		return r, 0
+	if c.busy >= callWrites {
+		c.full = true
 	}
-	return nil, time.Hour
+	wait := time.Hour
+	if len(c.order) > 0 && !c.full {
+		r := c.order[0]
+		if wait = r.at().Sub(now); wait <= 0 {
+			c.alarm = time.Time{}
+			r.busy = true
+			c.busy++
+			c.settle(r)
+			return r, 0
+		}
+	}
+	c.alarm = now.Add(wait)
+	return nil, wait
 }
 
 // look writes what waits of a room, and has who is late taken out.
@@ -278,15 +289,11 @@ func (c *Calls) look(ctx context.Context, r *callRoom) {
 		r.write = time.Time{}
 	}
 	idle := len(words) == 0
-	if !idle {
-		r.last = now
-	}
 	c.mu.Unlock()
 	if idle && !rm.Open() { // nobody here is in it any more
 		c.mu.Lock()
 		r.late = time.Time{}
-		c.busy--
-		r.busy = false
+		c.free(r)
 		c.settle(r)
 		c.mu.Unlock()
 		return
@@ -297,15 +304,25 @@ func (c *Calls) look(ctx context.Context, r *callRoom) {
 	})
 }
 
+// free notes that a room is not being written any more. Called with mu held;
+// settle follows.
+func (c *Calls) free(r *callRoom) {
+	r.busy = false
+	c.busy--
+	if c.full && c.busy <= callWrites/2 { // then many are written together again
+		c.full = false
+	}
+}
+
 // wrote takes the store's answer. It does not wait.
 func (c *Calls) wrote(r *callRoom, call store.Call, errs []error, err error) {
 	now := time.Now()
-	var told []func()
-	say := func(w waiter, err error) { told = append(told, func() { w.done(err) }) }
+	var told []outcome
+	say := func(w waiter, err error) { told = append(told, outcome{w.done, err}) }
 	c.mu.Lock()
 	written := r.written
-	r.written, r.busy = nil, false
-	c.busy--
+	r.written = nil
+	c.free(r)
 	wiped := errors.Is(err, store.ErrWiped)
 	for i, b := range written {
 		why := err
@@ -355,15 +372,14 @@ func (c *Calls) wrote(r *callRoom, call store.Call, errs []error, err error) {
 	}
 	c.settle(r)
 	c.mu.Unlock()
-	c.wake()
 	if wiped {
 		rm.Lost()
 	}
 	if news {
 		rm.Wrote(call.Head)
 	}
-	for _, tell := range told {
-		tell()
+	for _, t := range told {
+		t.done(t.err)
 	}
 }
 
@@ -390,7 +406,7 @@ func (c *Calls) end() {
 			all = append(all, b.waiting...)
 		}
 		clear(r.beats)
-		r.write, r.late, r.last = time.Time{}, time.Time{}, time.Time{}
+		r.write, r.late = time.Time{}, time.Time{}
 	}
 	c.mu.Unlock()
 	for _, w := range all {

@@ -3,6 +3,7 @@ package watch
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"sync"
 	"testing"
@@ -125,6 +126,58 @@ func TestCalls_AFloodOfBeatsIsAFewWrites(t *testing.T) {
 		}
 		time.Sleep(time.Second)
 		w.wantFlags(true)
+	})
+}
+
+// More rooms than are written at once, whose members beat at no common time.
+func TestCalls_BeatsOfAllRoomsAreWrittenInRounds(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		s := w.station("a")
+		const rooms = 3 * callWrites
+		type caller struct {
+			room *relay.Room
+			who  store.Member
+		}
+		var all []caller
+		for i := range rooms {
+			c := caller{s.relay.Open(fmt.Sprint("room", i)), store.Member{User: "ann", Client: uint32(i + 1), Session: "s", Gen: 1}}
+			<-c.room.Ready()
+			if _, err := w.store.Join(t.Context(), c.room.Name(), c.who, store.Known{}); err != nil {
+				t.Fatal(err)
+			}
+			all = append(all, c)
+		}
+		var mu sync.Mutex
+		written := map[time.Time]bool{}
+		w.redis.Server().SetPreHook(func(_ *server.Peer, cmd string, _ ...string) bool {
+			mu.Lock()
+			defer mu.Unlock()
+			if cmd == "EVALSHA" {
+				written[time.Now()] = true
+			}
+			return false
+		})
+		answers := make(chan error, 2*rooms)
+		for range 2 { // each room beats once a second
+			for _, c := range all {
+				began := time.Now()
+				s.Beat(c.room, c.who, true, false, func(err error) {
+					if late := time.Since(began); late > beatsEvery {
+						err = fmt.Errorf("it waited for %s", late)
+					}
+					answers <- err
+				})
+				time.Sleep(time.Second / rooms)
+			}
+		}
+		for range 2 * rooms {
+			if err := <-answers; err != nil {
+				t.Fatal(err)
+			}
+		}
+		if n := s.Writes.Load(); len(written) > 5 || n != 2*rooms {
+			t.Errorf("%d scripts for %d beats, at %d times; want one each, and a round each 500ms of 2s", n, 2*rooms, len(written))
+		}
 	})
 }
 
