@@ -58,9 +58,11 @@ func (s *Session) beat(ctx context.Context, params jsontext.Value, done func(Rep
 	if known {
 		done(s.answered(method, Reply{Result: wire.Empty{}}))
 	}
-	over := make(chan struct{})
+	var over chan struct{}
+	if !again {
+		over = make(chan struct{})
+	}
 	s.door.Calls.Beat(at.room, s.member(), in, soon, func(err error) {
-		defer close(over)
 		s.mu.Lock()
 		switch {
 		case err != nil:
@@ -80,8 +82,11 @@ func (s *Session) beat(ctx context.Context, params jsontext.Value, done func(Rep
 		if !known {
 			done(s.answered(method, reply))
 		}
+		if over != nil {
+			close(over)
+		}
 	})
-	if !again { // what comes next is to find the change
+	if over != nil { // what comes next is to find the change
 		select {
 		case <-over:
 		case <-ctx.Done():
