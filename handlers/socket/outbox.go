@@ -164,8 +164,18 @@ func (o *outbox) start() {
 	}
 }
 
+// room says that no more than so many bytes of a kind wait, and more is taken.
+func (o *outbox) room(k kind, most int) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.waiting[k] <= most && !o.sealed && !o.broken
+}
+
 // wait blocks until less than `most` bytes of a kind wait.
 func (o *outbox) wait(ctx context.Context, k kind, most int) error {
+	if o.room(k, most) {
+		return nil
+	}
 	stop := context.AfterFunc(ctx, func() {
 		o.mu.Lock()
 		defer o.mu.Unlock()
