@@ -13,7 +13,7 @@ type message struct {
 	args  []any // its own, after those of room.lua
 }
 
-// key is the one by which a write finds its primary, and its room.
+// key is the one by which a write finds its primary, and a message its room.
 func (w *write) key() string {
 	if w.message != nil {
 		return keysOfRoom(w.room).meta()
@@ -33,17 +33,23 @@ type group struct {
 // their order.
 func (s *Store) grouped(writes []*write) []group {
 	groups := make([]group, 0, len(writes))
-	last := make(map[string]int, len(writes)) // of each room, its last group
+	open := make(map[string]int, len(writes)) // the groups that may take more, by their room's key
 	for _, w := range writes {
-		key := w.key()
-		if i, ok := last[key]; ok && groups[i].takes(w) {
-			groups[i].add(w)
+		if w.message == nil {
+			for _, key := range w.keys {
+				delete(open, key)
+			}
+			groups = append(groups, group{call: w.call, writes: []*write{w}})
 			continue
 		}
-		last[key] = len(groups)
-		g := group{call: w.call}
-		g.add(w)
-		groups = append(groups, g)
+		key := w.key()
+		i, ok := open[key]
+		if !ok || !groups[i].takes(w) {
+			i = len(groups)
+			open[key] = i
+			groups = append(groups, group{call: w.call, known: w.known})
+		}
+		groups[i].add(w)
 	}
 	for i := range groups {
 		groups[i].fill(s)
@@ -51,13 +57,13 @@ func (s *Store) grouped(writes []*write) []group {
 	return groups
 }
 
-// takes says whether the group's call can carry w, too, which is of its room.
+// takes says whether the call can carry one more message into its room.
 func (g *group) takes(w *write) bool {
-	return w.message != nil && g.script == w.script && g.known.Epoch == w.known.Epoch && len(g.writes) < groupMost
+	return g.known.Epoch == w.known.Epoch && len(g.writes) < groupMost
 }
 
 func (g *group) add(w *write) {
-	if w.message != nil && (len(g.writes) == 0 || w.known.Seq > g.known.Seq) {
+	if w.known.Seq > g.known.Seq {
 		g.known = w.known
 	}
 	g.writes = append(g.writes, w)

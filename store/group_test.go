@@ -151,16 +151,19 @@ func TestGrouped_KeepsTheOrderOfARoomAndTheBoundOfACall(t *testing.T) {
 		return w
 	}
 	other := func(room string) *write { return &write{call: s.roomCall(beatScript, room, Known{}, 1)} }
+	later := other("r") // its room is not what its first key is of
+	later.keys = append([]string{"another"}, later.keys...)
 	for name, c := range map[string]struct {
 		batch []*write
 		want  [][]int // the writes of each call
 	}{
-		"one":                      {[]*write{said("r", Known{}, ann)}, [][]int{{0}}},
-		"one room":                 {[]*write{said("r", Known{}, ann), said("r", Known{}, bob)}, [][]int{{0, 1}}},
-		"two rooms, by turns":      {[]*write{said("r", Known{}, ann), said("q", Known{}, ann), said("r", Known{}, ann), said("q", Known{}, ann)}, [][]int{{0, 2}, {1, 3}}},
-		"something else between":   {[]*write{said("r", Known{}, ann), other("r"), said("r", Known{}, ann), said("r", Known{}, ann)}, [][]int{{0}, {1}, {2, 3}}},
-		"two of something else":    {[]*write{other("r"), other("r")}, [][]int{{0}, {1}}},
-		"what is known of another": {[]*write{said("r", Known{Epoch: "a", Seq: 1}, ann), said("r", Known{Epoch: "b", Seq: 1}, ann)}, [][]int{{0}, {1}}},
+		"one":                    {[]*write{said("r", Known{}, ann)}, [][]int{{0}}},
+		"one room":               {[]*write{said("r", Known{}, ann), said("r", Known{}, bob)}, [][]int{{0, 1}}},
+		"two rooms, by turns":    {[]*write{said("r", Known{}, ann), said("q", Known{}, ann), said("r", Known{}, ann), said("q", Known{}, ann)}, [][]int{{0, 2}, {1, 3}}},
+		"something else between": {[]*write{said("r", Known{}, ann), other("r"), said("r", Known{}, ann), said("r", Known{}, ann)}, [][]int{{0}, {1}, {2, 3}}},
+		"something else that has the room's keys, too": {[]*write{said("r", Known{}, ann), later, said("r", Known{}, ann)}, [][]int{{0}, {1}, {2}}},
+		"two of something else":                        {[]*write{other("r"), other("r")}, [][]int{{0}, {1}}},
+		"what is known of another":                     {[]*write{said("r", Known{Epoch: "a", Seq: 1}, ann), said("r", Known{Epoch: "b", Seq: 1}, ann)}, [][]int{{0}, {1}}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			at := make(map[*write]int)
