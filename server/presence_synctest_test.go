@@ -319,11 +319,12 @@ func TestPresence_AResumeARedirectAndACrashAreNoEvent(t *testing.T) {
 // A login takes a while, in which another device may change what its user is.
 func TestPresence_WhatOnesOwnUserBecomesDuringALoginIsToldInItsAnswer(t *testing.T) {
 	fleet(t, func(t *testing.T, f *trial.Fleet) {
+		contacts(t, f, "ann", "bob") // who is read before the answer
 		phone := look(t, f, 1, "ann", online)
 		asked, answer := make(chan struct{}), make(chan struct{})
 		var once sync.Once
 		f.Redis.Server().SetPreHook(func(_ *server.Peer, cmd string, args ...string) bool {
-			if strings.EqualFold(cmd, "SMEMBERS") && args[0] == "gw:{u:ann}:contacts" {
+			if strings.EqualFold(cmd, "HMGET") && args[0] == "gw:{u:bob}:presence" {
 				once.Do(func() { close(asked) })
 				<-answer
 			}
@@ -349,15 +350,15 @@ func TestPresence_WhatOnesOwnUserBecomesDuringALoginIsToldInItsAnswer(t *testing
 func TestPresence_AResumeThatCannotSayWhoIsThereIsRefused(t *testing.T) {
 	fleet(t, func(t *testing.T, f *trial.Fleet) {
 		contacts(t, f, "bob", "ann")
-		look(t, f, 1, "ann", online)
+		look(t, f, 2, "ann", online)
 		bob := look(t, f, 2, "bob", online)
 		bob.Drop()
 		f.Redis.Server().SetPreHook(func(p *server.Peer, cmd string, args ...string) bool {
-			lists := strings.EqualFold(cmd, "SMEMBERS") && args[0] == "gw:{u:bob}:contacts"
-			if lists {
+			reads := strings.EqualFold(cmd, "HMGET") && args[0] == "gw:{u:ann}:presence"
+			if reads {
 				p.WriteError("LOADING not now")
 			}
-			return lists
+			return reads
 		})
 		var s wire.Session
 		err := dial(t, f, 1).Call(t.Context(), "resume", wire.Resume{Session: bob.session.Session, Secret: bob.session.Secret}, &s)

@@ -3,7 +3,11 @@
 -- To a client without a row it leaves word for a join that is late on its way.
 --   KEYS as in room.lua, 7 the gen of a client that was not in
 --   ARGV 8 client, 9 gen, 10 members told (0: none), 11 ms that word is left
--- Returns {'ok', epoch, seq, cseq, joined, in_call, count, roster, calls}
+--        12 seq up to which the client has everything in the epoch that its node knows ('': nothing)
+--        13 1 if it may read what was before its join
+-- Returns {'ok', epoch, seq, cseq, joined, in_call, count, roster, calls, from, ts, next}
+--      from which seq the client may go on ('': none), and when the entry at it, and the next, were
+--      appended ('': the log has none)
 --      or {'moved'} | {'not_member', epoch} | {'wiped'}
 local client, gen = ARGV[8], tonumber(ARGV[9])
 local epoch, seq = head()
@@ -20,4 +24,13 @@ if have < gen then
 end
 local flat, n = {}, 0
 if ARGV[10] ~= '0' then flat, n = roster(tonumber(ARGV[10])) end
-return {'ok', epoch, int(seq), int(cseq), joined, in_call(), n, flat, calls(client)}
+local from, ts, following = '', '', ''
+if ARGV[12] ~= '' and ARGV[2] == epoch and tonumber(ARGV[12]) <= seq then
+  local at = tonumber(ARGV[12])
+  if ARGV[13] ~= '1' then at = math.max(at, tonumber(joined)) end -- what was before is not its to read
+  from = int(at)
+  for _, e in ipairs(redis.call('XRANGE', LOG, from .. '-0', int(at + 1) .. '-0', 'COUNT', 2)) do
+    if e[1] == from .. '-0' then ts = e[2][2] else following = e[2][2] end
+  end
+end
+return {'ok', epoch, int(seq), int(cseq), joined, in_call(), n, flat, calls(client), from, ts, following}

@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -24,46 +23,6 @@ const (
 	// free handle: with a billion sessions live the first is free 3 times of 4.
 	attempts = 64
 )
-
-// Identify claims a client id for a session and registers the user's handle.
-// It returns the client id, never 0, and the handle as 16 hex digits. May be
-// repeated.
-func (s *Store) Identify(ctx context.Context, sid, user string) (uint32, string, error) {
-	ctx, cancel := context.WithTimeout(ctx, s.cfg.Timeout)
-	defer cancel()
-	draft := handle.First(user)
-	registered, client := false, uint32(0)
-	for range attempts {
-		draw := client
-		for draw == 0 {
-			draw = rand.Uint32()
-		}
-		pipe := s.rdb.Pipeline()
-		var claim *redis.BoolCmd
-		if client == 0 {
-			claim = pipe.SetNX(ctx, clientKey(draw), sid, ClaimTTL)
-		}
-		key := handleKey(draft.Handle().String())
-		pipe.SetNX(ctx, key, user, HandleTTL)
-		owner := pipe.Get(ctx, key)
-		if _, err := pipe.Exec(ctx); err != nil {
-			return 0, "", unavailable("claim client id", err)
-		}
-		if claim == nil || claim.Val() {
-			client = draw
-		}
-		if registered = owner.Val() == user; !registered {
-			draft = draft.Next()
-		}
-		if client != 0 && registered {
-			pipe := s.rdb.Pipeline()
-			pipe.Expire(ctx, key, HandleTTL)
-			_, err := pipe.Exec(ctx)
-			return client, draft.Handle().String(), unavailable("renew handle", err)
-		}
-	}
-	return 0, "", errors.New("no free client id or handle: the store holds too many")
-}
 
 // UserOf is the user that a handle belongs to, or "" if nobody registered it.
 // May be repeated.
@@ -116,7 +75,7 @@ func (s *Store) HandlesOf(ctx context.Context, users []string) ([]handle.Handle,
 	return out, nil
 }
 
-// Identity is what Identify has given a session.
+// Identity is what Begin has given a session.
 type Identity struct {
 	Session string
 	User    string

@@ -57,40 +57,24 @@ type Span struct {
 	Next bool  // the entry after the position is held
 }
 
-// Spans reads, for each room, what the log holds around a known position, in
-// one round trip; a room with Epoch "" is passed over. May be repeated.
-func (s *Store) Spans(ctx context.Context, rooms []string, known []Known) ([]Span, error) {
+// Span reads what a room's log holds around a seq. May be repeated.
+func (s *Store) Span(ctx context.Context, room string, seq uint64) (Span, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.Timeout)
 	defer cancel()
-	pipe := s.rdb.Pipeline()
-	reads := make([]*redis.XMessageSliceCmd, len(rooms))
-	for i, room := range rooms {
-		if known[i].Epoch != "" {
-			reads[i] = pipe.XRangeN(ctx, keysOfRoom(room).log(), entryID(known[i].Seq), entryID(known[i].Seq+1), 2)
-		}
+	found, err := s.rdb.XRangeN(ctx, keysOfRoom(room).log(), entryID(seq), entryID(seq+1), 2).Result()
+	if err != nil {
+		return Span{}, unavailable("read log", err)
 	}
-	if pipe.Len() == 0 {
-		return make([]Span, len(rooms)), nil
-	}
-	if _, err := pipe.Exec(ctx); err != nil {
-		return nil, unavailable("read spans", err)
-	}
+	var out Span
 	oldest := s.oldest()
-	out := make([]Span, len(rooms))
-	for i, cmd := range reads {
-		if cmd == nil {
-			continue
-		}
-		for _, m := range cmd.Val() {
-			ts := stamp(m)
-			if ts < oldest {
-				continue
-			}
-			if m.ID == entryID(known[i].Seq) {
-				out[i].TS = ts
-			} else {
-				out[i].Next = true
-			}
+	for _, m := range found {
+		ts := stamp(m)
+		switch {
+		case ts < oldest:
+		case m.ID == entryID(seq):
+			out.TS = ts
+		default:
+			out.Next = true
 		}
 	}
 	return out, nil

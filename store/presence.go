@@ -31,6 +31,8 @@ type Attaching struct {
 	At int64
 	// Rooms that the session is in: those that the user's rooms lack are added.
 	Rooms []string
+	// Contacts says that the answer names them, too.
+	Contacts bool
 }
 
 // AttachDevice makes a session's device known at its gen: from then on a lower
@@ -39,7 +41,8 @@ type Attaching struct {
 //
 // Errors: ErrMoved, ErrGone (the session has ended), ErrUnavailable.
 func (s *Store) AttachDevice(ctx context.Context, m Member, a Attaching) (presence.Device, Presence, error) {
-	answer, err := s.run(ctx, deviceScript, keysOfUser(m.User).all(m.Client), deviceArgs(m, a)...)
+	c := deviceCall(m, a)
+	answer, err := s.run(ctx, c.script, c.keys, c.args...)
 	if err != nil {
 		return presence.Device{}, Presence{}, err
 	}
@@ -53,7 +56,7 @@ func (s *Store) AttachDevice(ctx context.Context, m Member, a Attaching) (presen
 func (s *Store) SetPresence(ctx context.Context, m Member, set presence.Set) (presence.Device, Presence, error) {
 	answers, err := s.runAll(ctx, []call{
 		{refreshScript, []string{sessionKey(m.Session)}, []any{m.Gen, "presence", set.Byte()}},
-		{deviceScript, keysOfUser(m.User).all(m.Client), deviceArgs(m, Attaching{Set: &set})},
+		deviceCall(m, Attaching{Set: &set}),
 	})
 	if err != nil {
 		return presence.Device{}, Presence{}, err
@@ -61,21 +64,31 @@ func (s *Store) SetPresence(ctx context.Context, m Member, set presence.Set) (pr
 	return s.settled(ctx, m.User, answers[1])
 }
 
-func deviceArgs(m Member, a Attaching) []any {
-	set := ""
+func deviceCall(m Member, a Attaching) call {
+	set, contacts := "", 0
 	if a.Set != nil {
 		set = strconv.Itoa(int(a.Set.Byte()))
 	}
-	args := []any{m.Client, m.Gen, m.Session, set, a.Last.Byte(), a.At}
+	if a.Contacts {
+		contacts = 1
+	}
+	u := keysOfUser(m.User)
+	args := []any{m.Client, u.channel(), m.User, m.Gen, m.Session, set, a.Last.Byte(), a.At, contacts}
 	for _, room := range a.Rooms {
 		args = append(args, room)
 	}
-	return args
+	return call{deviceScript, append(u.all(m.Client), u.contacts()), args}
+}
+
+func (s *Store) partCall(m Member) call {
+	u := keysOfUser(m.User)
+	return call{partScript, u.all(m.Client), []any{m.Client, u.channel(), m.User, m.Session, 2 * s.cfg.Grace.Milliseconds()}}
 }
 
 // part takes the device of a session that ends out, and tells.
 func (s *Store) part(ctx context.Context, m Member) error {
-	a, err := s.run(ctx, partScript, keysOfUser(m.User).all(m.Client), m.Client, m.Session, 2*s.cfg.Grace.Milliseconds())
+	c := s.partCall(m)
+	a, err := s.run(ctx, c.script, c.keys, c.args...)
 	if err != nil {
 		return err
 	}
@@ -99,11 +112,16 @@ func (s *Store) settled(ctx context.Context, user string, a answer) (presence.De
 	return d, p, s.announce(ctx, p, a.list(6), a.list(7))
 }
 
-// announceChunk is how many channels one pipeline of announce names at most.
-const announceChunk = 8192
+const (
+	// announceChunk is how many channels one call of announce names at most:
+	// nobody else is served meanwhile.
+	announceChunk = 512
+	// announceCalls is how many calls one round trip takes at most.
+	announceCalls = 16
+)
 
 // announce says a user's value to its rooms, to those who watch it and to
-// itself, in one round trip.
+// itself, and notes that they were told: as a rule in one round trip.
 func (s *Store) announce(ctx context.Context, p Presence, entries, watchers []string) error {
 	channels := make([]string, 0, len(entries)+len(watchers)+1)
 	for _, entry := range entries {
@@ -117,15 +135,18 @@ func (s *Store) announce(ctx context.Context, p Presence, entries, watchers []st
 			channels = append(channels, keysOfUser(w).channel())
 		}
 	}
-	for len(channels) > 0 {
-		n := min(len(channels), announceChunk)
-		if err := s.publish(ctx, channels[:n], presenceText(p)); err != nil {
+	key, text := []string{keysOfUser(p.User).presence()}, presenceText(p)
+	var calls []call
+	for some := range slices.Chunk(channels, announceChunk) {
+		calls = append(calls, call{saidScript, key, append([]any{"", text}, toAny(some)...)})
+	}
+	calls[len(calls)-1].args[0] = p.PV // the last: they go in order
+	for some := range slices.Chunk(calls, announceCalls) {
+		if _, err := s.runAll(ctx, some); err != nil {
 			return err
 		}
-		channels = channels[n:]
 	}
-	_, err := s.run(ctx, saidScript, []string{keysOfUser(p.User).presence()}, p.PV)
-	return err
+	return nil
 }
 
 func (s *Store) publish(ctx context.Context, channels []string, text string) error {

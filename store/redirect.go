@@ -74,18 +74,18 @@ func (s *Store) WriteOffer(ctx context.Context, o Offer) error {
 // Errors: ErrGone, ErrUsed, ErrCancelled, ErrExpired, ErrWrongAudience,
 // ErrSameNode, ErrGenMismatch, ErrUnavailable (the outcome is unknown).
 func (s *Store) Handover(ctx context.Context, o Offer, claimant Ref, caps string) (Claimed, error) {
-	if err := s.own(ctx, claimant, o.Session); err != nil {
-		return Claimed{}, err
-	}
-	a, err := s.run(ctx, handoverScript, []string{sessionKey(o.Session), sessionRoomsKey(o.Session), redirectKey(o.Session)},
-		o.ID, o.TokenID, o.Gen, claimant.Node, claimant.Boot, caps, movesKept)
+	steps, err := s.chain(ctx, ownHandover, ownCall(claimant, o.Session),
+		call{
+			handoverScript, []string{sessionKey(o.Session), sessionRoomsKey(o.Session), redirectKey(o.Session)},
+			[]any{o.ID, o.TokenID, o.Gen, claimant.Node, claimant.Boot, caps, movesKept},
+		})
 	if err == nil {
-		err = verdict(a)
+		err = verdict(last(steps))
 	}
 	if err != nil {
 		return Claimed{}, errors.Join(err, s.disownFailed(ctx, claimant, o.Session, err))
 	}
-	return s.claimed(ctx, claimant, o.Session, a)
+	return s.claimed(ctx, claimant, o.Session, last(steps))
 }
 
 // disownFailed takes a session off the list of a node that did not get it. Of a
@@ -99,9 +99,11 @@ func (s *Store) disownFailed(ctx context.Context, owner Ref, sid string, why err
 
 // claimed reads what claim and handover answer.
 func (s *Store) claimed(ctx context.Context, owner Ref, sid string, a answer) (Claimed, error) {
-	// Once more: a late Disown may have come between the list and the claim.
-	if err := s.own(ctx, owner, sid); err != nil {
-		return Claimed{}, err
+	if s.cluster != nil {
+		// Once more: a late Disown may have come between the list and the claim.
+		if err := s.own(ctx, owner, sid); err != nil {
+			return Claimed{}, err
+		}
 	}
 	r, err := sessionOf(sid, a.fields(4))
 	return Claimed{Session: r, Rooms: a.list(5), Previous: Ref{a.text(1), a.text(2)}, WasLive: a.text(3) == StateLive}, err

@@ -64,25 +64,40 @@ func (s *Store) roomCall(sc *script, room string, known Known, args ...any) call
 //
 // Errors: ErrMoved, ErrGone (the session has ended), ErrRoomFull, ErrUnavailable.
 func (s *Store) Join(ctx context.Context, room string, m Member, known Known) (Room, error) {
-	header, err := Header{Kind: "join", User: m.User, Client: m.Client, Device: m.Device}.encode()
+	c, err := s.joinCall(room, m, known)
 	if err != nil {
 		return Room{}, err
 	}
-	row := fmt.Sprintf("%d %d %s %s%s", len(m.User), len(m.Device), m.Session, m.User, m.Device)
-	c := s.roomCall(joinScript, room, known, m.Client, m.Gen, row, m.User, header, s.cfg.MaxMembers, MembersTold)
-	c.keys = append(c.keys, keysOfRoom(room).gone(m.Client), keysOfRoom(room).absent(m.Client))
 	s.index(ctx, room)
 	a, err := s.lane(room).do(ctx, c)
 	if err != nil {
 		return Room{}, err
 	}
+	r, err := joined(a, known)
+	if r.New && r.Count == 1 {
+		s.index(ctx, room) // it may have been taken off meanwhile, as one that has ended
+	}
+	return r, err
+}
+
+func (s *Store) joinCall(room string, m Member, known Known) (call, error) {
+	header, err := Header{Kind: "join", User: m.User, Client: m.Client, Device: m.Device}.encode()
+	if err != nil {
+		return call{}, err
+	}
+	row := fmt.Sprintf("%d %d %s %s%s", len(m.User), len(m.Device), m.Session, m.User, m.Device)
+	c := s.roomCall(joinScript, room, known, m.Client, m.Gen, row, m.User, header, s.cfg.MaxMembers, MembersTold)
+	c.keys = append(c.keys, keysOfRoom(room).gone(m.Client), keysOfRoom(room).absent(m.Client))
+	return c, nil
+}
+
+// joined reads what a join answers.
+func joined(a answer, known Known) (Room, error) {
 	if err := roomVerdict(a, known); err != nil {
 		return Room{}, err
 	}
 	r, err := roomOf(a)
-	if r.New = a.status() == "joined"; r.New && r.Count == 1 {
-		s.index(ctx, room) // it may have been taken off meanwhile, as one that has ended
-	}
+	r.New = a.status() == "joined"
 	return r, err
 }
 
@@ -91,7 +106,7 @@ func (s *Store) Join(ctx context.Context, room string, m Member, known Known) (R
 //
 // Errors: ErrMoved, ErrNotMember, ErrWiped, ErrUnavailable.
 func (s *Store) Attach(ctx context.Context, room string, m Member, known Known, members bool) (Room, error) {
-	a, err := s.lane(room).do(ctx, s.attachCall(room, m, known, members))
+	a, err := s.lane(room).do(ctx, s.attachCall(m, Return{Room: room, Known: known}, members))
 	if err != nil {
 		return Room{}, err
 	}
@@ -99,36 +114,6 @@ func (s *Store) Attach(ctx context.Context, room string, m Member, known Known, 
 		return Room{}, err
 	}
 	return roomOf(a)
-}
-
-// AttachAll attaches m to many rooms in one round trip. The error of a room
-// stands beside it; the last result is that of the round trip.
-func (s *Store) AttachAll(ctx context.Context, rooms []string, m Member, known []Known) ([]Room, []error, error) {
-	calls := make([]call, len(rooms))
-	for i, room := range rooms {
-		calls[i] = s.attachCall(room, m, known[i], false)
-	}
-	answers, err := s.runAll(ctx, calls)
-	if err != nil {
-		return nil, nil, err
-	}
-	out, errs := make([]Room, len(rooms)), make([]error, len(rooms))
-	for i, a := range answers {
-		if errs[i] = roomVerdict(a, known[i]); errs[i] == nil {
-			out[i], errs[i] = roomOf(a)
-		}
-	}
-	return out, errs, nil
-}
-
-func (s *Store) attachCall(room string, m Member, known Known, members bool) call {
-	told := 0
-	if members {
-		told = MembersTold
-	}
-	c := s.roomCall(attachScript, room, known, m.Client, m.Gen, told, 2*s.cfg.Grace.Milliseconds())
-	c.keys = append(c.keys, keysOfRoom(room).absent(m.Client))
-	return c
 }
 
 // Leave takes m out of a room: reason is left, lost, kicked or closed. A

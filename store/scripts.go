@@ -127,11 +127,21 @@ var contactsLua string
 //go:embed roster.lua
 var rosterLua string
 
+//go:embed reserve.lua
+var reserveLua string
+
+//go:embed handle.lua
+var handleLua string
+
+//go:embed own.lua
+var ownLua string
+
 // script is one atomic operation.
 type script struct {
-	name string
-	text string
-	sha  string
+	name  string
+	text  string
+	sha   string
+	steps []*script // of a chain
 }
 
 // scripts is all of them, by which a test holds the page of the keyspace equal.
@@ -184,6 +194,10 @@ var (
 	growScript     = define("grow", growLua)
 	contactsScript = define("contacts", contactsLua)
 	rosterScript   = define("roster", rosterLua)
+
+	reserveScript = define("reserve", reserveLua)
+	handleScript  = define("handle", handleLua)
+	ownScript     = define("own", ownLua)
 )
 
 // call is one script call on its way to Redis.

@@ -93,36 +93,43 @@ func sessionOf(sid string, f map[string]string) (Session, error) {
 	}, nil
 }
 
-// Create writes a session's record, and before it the entry in its owner's
-// session set by which a sweep finds it; one without a device is listed with its
-// user, too. After a wipe it writes it again, with its rooms; a record with a
-// higher gen is left alone. May be repeated.
+// Create writes a session's record again after a wipe, with its rooms, and before
+// it the entry in its owner's session set by which a sweep finds it; one without a
+// device is listed with its user, too. A record with a higher gen is left alone.
+// May be repeated.
 //
 // Errors: ErrMoved, ErrUnavailable.
 func (s *Store) Create(ctx context.Context, r Session, rooms []string) error {
 	if err := s.own(ctx, r.Owner, r.ID); err != nil {
 		return err
 	}
-	fields, err := r.fields()
+	c, err := createCall(r, rooms)
 	if err != nil {
 		return err
 	}
-	args := []any{r.Gen, len(rooms)}
-	for _, room := range rooms {
-		args = append(args, room)
-	}
-	a, err := s.run(ctx, createScript, []string{sessionKey(r.ID), sessionRoomsKey(r.ID)}, append(args, fields...)...)
+	a, err := s.run(ctx, c.script, c.keys, c.args...)
 	if err == nil {
 		err = verdict(a)
 	}
 	if err != nil || r.HasDevice() { // which its device does
 		return err
 	}
-	// After the record: of a name without one, nobody would take it out. To one
-	// that is ending already, the script's refusal is no news.
-	u := keysOfUser(r.User)
-	_, err = s.run(ctx, noteScript, []string{u.sessions(), u.gone(r.Client)}, r.ID)
+	// To one that is ending already, the script's refusal is no news.
+	c = noteSession(r)
+	_, err = s.run(ctx, c.script, c.keys, c.args...)
 	return err
+}
+
+func createCall(r Session, rooms []string) (call, error) {
+	fields, err := r.fields()
+	if err != nil {
+		return call{}, err
+	}
+	args := append(make([]any, 0, 2+len(rooms)+len(fields)), r.Gen, len(rooms))
+	for _, room := range rooms {
+		args = append(args, room)
+	}
+	return call{createScript, []string{sessionKey(r.ID), sessionRoomsKey(r.ID)}, append(args, fields...)}, nil
 }
 
 // own lists a session under its owner.
@@ -132,20 +139,33 @@ func (s *Store) own(ctx context.Context, owner Ref, sid string) error {
 	return unavailable("list session", s.rdb.SAdd(ctx, owner.sessionsKey(), sid).Err())
 }
 
+func ownCall(owner Ref, sid string) call {
+	return call{ownScript, []string{owner.sessionsKey()}, []any{sid}}
+}
+
 // Disown takes a session off a node's list, when it is detached, ended, or
 // lives elsewhere. One that is live there again by then stays listed, or nobody
 // would end it after a crash. May be repeated.
 func (s *Store) Disown(ctx context.Context, owner Ref, sid string) error {
 	within, cancel := context.WithTimeout(ctx, s.cfg.Timeout)
 	defer cancel()
-	if err := s.rdb.SRem(within, owner.sessionsKey(), sid).Err(); err != nil {
+	pipe := s.rdb.Pipeline() // in this order, save in a Cluster
+	out := pipe.SRem(within, owner.sessionsKey(), sid)
+	if s.cluster != nil {
+		if _, err := pipe.Exec(within); err != nil {
+			return unavailable("unlist session", err)
+		}
+		pipe = s.rdb.Pipeline()
+	}
+	read := pipe.HMGet(within, sessionKey(sid), "node", "boot", "state")
+	_, err := pipe.Exec(within)
+	if err := out.Err(); err != nil {
 		return unavailable("unlist session", err)
 	}
-	rec, err := s.rdb.HMGet(within, sessionKey(sid), "node", "boot", "state").Result()
 	if err != nil {
 		return unavailable("read session", err)
 	}
-	if rec[0] == owner.Node && rec[1] == owner.Boot && rec[2] == StateLive {
+	if rec := read.Val(); rec[0] == owner.Node && rec[1] == owner.Boot && rec[2] == StateLive {
 		return s.own(ctx, owner, sid)
 	}
 	return nil
@@ -213,17 +233,15 @@ type Claimed struct {
 //
 // Errors: ErrGone, ErrSecret, ErrExpired, ErrUnavailable (may be repeated).
 func (s *Store) Claim(ctx context.Context, sid, secret string, owner Ref, caps string) (Claimed, error) {
-	if err := s.own(ctx, owner, sid); err != nil {
-		return Claimed{}, err
-	}
-	a, err := s.run(ctx, claimScript, []string{sessionKey(sid), sessionRoomsKey(sid)}, secret, owner.Node, owner.Boot, caps)
+	steps, err := s.chain(ctx, ownClaim, ownCall(owner, sid),
+		call{claimScript, []string{sessionKey(sid), sessionRoomsKey(sid)}, []any{secret, owner.Node, owner.Boot, caps}})
 	if err == nil {
-		err = verdict(a)
+		err = verdict(last(steps))
 	}
 	if err != nil {
 		return Claimed{}, err
 	}
-	return s.claimed(ctx, owner, sid, a)
+	return s.claimed(ctx, owner, sid, last(steps))
 }
 
 // Retake looks at a session that a node holds, after the node was cut off: it
@@ -275,73 +293,6 @@ const indexMargin = 20
 func (s *Store) later(ctx context.Context, sid string, ms int64) error {
 	_, err := s.run(ctx, laterScript, []string{detachedKey(shardOf(sid))}, sid, ms)
 	return err
-}
-
-// Enter notes in a session's record that it is about to join a room, of which
-// it may have most, and with its user's rooms. May be repeated.
-//
-// Errors: ErrMoved, ErrGone, ErrTooManyRooms, ErrUnavailable.
-func (s *Store) Enter(ctx context.Context, m Member, room string, most int) error {
-	u := keysOfUser(m.User)
-	answers, err := s.runAll(ctx, []call{
-		{enterScript, []string{sessionKey(m.Session), sessionRoomsKey(m.Session)}, []any{m.Gen, room, most}},
-		{noteScript, []string{u.rooms(), u.gone(m.Client)}, []any{roomEntry(m.Client, room)}},
-	})
-	if err != nil {
-		return err
-	}
-	err = verdict(answers[0])
-	if errors.Is(err, ErrTooManyRooms) { // and of nobody who asks for ever more
-		return errors.Join(err, s.unnote(ctx, room, m))
-	}
-	return err
-}
-
-// unnote takes a room off its users'.
-func (s *Store) unnote(ctx context.Context, room string, members ...Member) error {
-	if len(members) == 0 {
-		return nil
-	}
-	ctx, cancel := context.WithTimeout(ctx, s.cfg.Timeout)
-	defer cancel()
-	pipe := s.rdb.Pipeline()
-	for _, m := range members {
-		pipe.SRem(ctx, keysOfUser(m.User).rooms(), roomEntry(m.Client, room))
-	}
-	_, err := pipe.Exec(ctx)
-	return unavailable("leave users' rooms", err)
-}
-
-// Exit takes a room off a session's record and its user's rooms, after it has
-// left. Of a member without a gen, whose session may be held by a node, only that
-// node does so. May be repeated.
-//
-// Errors: ErrMoved (nothing to do), ErrUnavailable.
-func (s *Store) Exit(ctx context.Context, m Member, room string) error {
-	n, err := s.exit(ctx, room, m)
-	if err == nil && n == 0 {
-		return ErrMoved
-	}
-	return err
-}
-
-// exit is Exit for many. It returns of how many the room was taken off.
-func (s *Store) exit(ctx context.Context, room string, members ...Member) (int, error) {
-	calls := make([]call, len(members))
-	for i, m := range members {
-		calls[i] = call{exitScript, []string{sessionKey(m.Session), sessionRoomsKey(m.Session)}, []any{m.Gen, room}}
-	}
-	answers, err := s.runAll(ctx, calls)
-	if err != nil {
-		return 0, err
-	}
-	var out []Member
-	for i, a := range answers {
-		if a.status() == "ok" {
-			out = append(out, members[i])
-		}
-	}
-	return len(out), s.unnote(ctx, room, out...)
 }
 
 // Refresh stores what a new token says. May be repeated.

@@ -5,6 +5,8 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"math"
+	"math/rand/v2"
 	"slices"
 	"sync"
 	"testing"
@@ -23,15 +25,20 @@ func (m Member) at(gen uint64) Member {
 	return m
 }
 
-// begin opens a session that is in some rooms.
+// begin opens a session that is in some rooms, and no device yet.
 func begin(t *testing.T, s *Store, sid, user string, rooms ...string) Session {
 	t.Helper()
-	client, handle, err := s.Identify(t.Context(), sid, user)
-	if err != nil {
-		t.Fatal(err)
+	client := rand.Uint32N(math.MaxUint32) + 1
+	for _, c := range []call{
+		{reserveScript, []string{clientKey(client)}, []any{sid, 60}},
+		{handleScript, []string{handleKey(handle.First(user).Handle().String())}, []any{user, 60}},
+	} {
+		if a, err := s.run(t.Context(), c.script, c.keys, c.args...); err != nil || a.status() != "ok" {
+			t.Fatalf("%s: %v, %v", c.script.name, a, err)
+		}
 	}
 	rec := Session{
-		ID: sid, User: user, Client: client, Device: "d", Handle: handle, Gen: 1, Owner: here,
+		ID: sid, User: user, Client: client, Device: "d", Handle: handle.First(user).Handle().String(), Gen: 1, Owner: here,
 		Secret: HashSecret("secret"), Expires: time.Now().Add(time.Hour).Truncate(time.Millisecond),
 		Globs: []string{"a*"}, Presence: 131, Caps: "redirect",
 	}
@@ -339,15 +346,15 @@ func TestNodes_AreAliveWhileTheirLeaseStands(t *testing.T) {
 	})
 }
 
-func TestIdentify_NoTwoSessionsShareAClientOrTwoUsersAHandle(t *testing.T) {
+func TestBegin_NoTwoSessionsShareAClientOrTwoUsersAHandle(t *testing.T) {
 	each(t, Config{}, func(t *testing.T, s *Store) {
-		_, h1, err := s.Identify(t.Context(), "s1", "ann")
-		if err != nil {
-			t.Fatal(err)
+		one, two := opened(t, s, "s1", "ann"), opened(t, s, "s2", "ann")
+		h1, h2 := one.Handle, two.Handle
+		if h1 != h2 || one.Client == 0 || two.Client == one.Client {
+			t.Fatalf("of one user: %+v and %+v", one.Session, two.Session)
 		}
-		c2, h2, err := s.Identify(t.Context(), "s2", "ann")
-		if err != nil || h1 != h2 || c2 == 0 {
-			t.Fatalf("handles of one user: %s %s, %v", h1, h2, err)
+		if a, err := s.run(t.Context(), reserveScript, []string{clientKey(one.Client)}, "s3", 60); err != nil || a.status() != "owned" {
+			t.Errorf("a client id once more: %v, %v", a, err)
 		}
 		if sum := sha256.Sum256([]byte("ann")); h1 != hex.EncodeToString(sum[:8]) {
 			t.Errorf("handle %s, want the first 8 bytes of SHA-256", h1)
@@ -356,10 +363,10 @@ func TestIdentify_NoTwoSessionsShareAClientOrTwoUsersAHandle(t *testing.T) {
 		if err := s.rdb.Set(t.Context(), handleKey(taken), "somebody else", 0).Err(); err != nil {
 			t.Fatal(err)
 		}
-		_, h, err := s.Identify(t.Context(), "s3", "bob")
+		h := opened(t, s, "s3", "bob").Handle
 		want := handle.First("bob").Next().Handle().String()
-		if err != nil || h != want {
-			t.Errorf("handle with the first one taken: %s, %v, want %s", h, err, want)
+		if h != want {
+			t.Errorf("handle with the first one taken: %s, want %s", h, want)
 		}
 	})
 }
@@ -367,10 +374,8 @@ func TestIdentify_NoTwoSessionsShareAClientOrTwoUsersAHandle(t *testing.T) {
 func TestUserOf_AHandleLeadsBackToItsUserAfterAWipeToo(t *testing.T) {
 	each(t, Config{}, func(t *testing.T, s *Store) {
 		ctx := t.Context()
-		client, h, err := s.Identify(ctx, "s1", "ann")
-		if err != nil {
-			t.Fatal(err)
-		}
+		b := opened(t, s, "s1", "ann")
+		client, h := b.Client, b.Handle
 		ann, ok := handle.Parse(h)
 		if !ok {
 			t.Fatalf("handle %q", h)
@@ -437,11 +442,7 @@ func TestHandlesOf_AreThoseThatUsersWereGiven(t *testing.T) {
 		users := []string{"ann", "bob", "cy", "never here"}
 		var want []string
 		for i, user := range users[:3] {
-			_, h, err := s.Identify(ctx, fmt.Sprintf("s%d", i), user)
-			if err != nil {
-				t.Fatal(err)
-			}
-			want = append(want, h)
+			want = append(want, opened(t, s, fmt.Sprintf("s%d", i), user).Handle)
 		}
 		want = append(want, handle.First("never here").Handle().String())
 		if want[1] != handle.First("bob").Next().Handle().String() {

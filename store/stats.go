@@ -27,16 +27,6 @@ func newStats() map[*script]*ScriptStats {
 	return all
 }
 
-// answered counts a call that came in at a moment.
-func (s *Store) answered(sc *script, came time.Time, err error) {
-	stats := s.stats[sc]
-	if err != nil {
-		stats.Failed.Add(1)
-		return
-	}
-	stats.Took.Observe(time.Since(came))
-}
-
 // Scripts calls f with every script's name, in order, and how it fared.
 func (s *Store) Scripts(f func(name string, stats *ScriptStats)) {
 	all := slices.Clone(scripts)

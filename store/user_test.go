@@ -22,15 +22,11 @@ func user(t *testing.T, s *Store, name string) User {
 // chat opens a session without a device.
 func chat(t *testing.T, s *Store, sid, name string) Session {
 	t.Helper()
-	client, handle, err := s.Identify(t.Context(), sid, name)
+	b, _, err := s.Begin(t.Context(), Session{ID: sid, User: name, Gen: 1, Owner: here, Expires: time.Now().Add(time.Hour), Dialect: DialectChatd})
 	if err != nil {
 		t.Fatal(err)
 	}
-	rec := Session{ID: sid, User: name, Client: client, Handle: handle, Gen: 1, Owner: here, Expires: time.Now().Add(time.Hour), Dialect: DialectChatd}
-	if err := s.Create(t.Context(), rec, nil); err != nil {
-		t.Fatal(err)
-	}
-	return rec
+	return b.Session
 }
 
 func TestUser_HasItsDevicesAndAllItsSessions(t *testing.T) {

@@ -68,9 +68,11 @@ type user struct {
 	views  map[*View]struct{} // of its own
 	list   map[*user]struct{} // its contacts, while it has views; nil: not read yet
 	listed chan struct{}      // closed when they are read
-	stale  bool               // they are to be read, once its inbox is heard
-	heard  <-chan struct{}    // closed when its inbox is followed
-	round  uint64
+	stale  bool               // those that are known are from before its inbox was heard
+	// loading: its contacts are being read.
+	loading bool
+	heard   <-chan struct{} // closed when its inbox is followed
+	round   uint64
 }
 
 // New makes a board. Listen before Run.

@@ -72,7 +72,11 @@ func eyeOf(t *testing.T, b *Board, user string) *eye {
 	e.View = b.Attach(user, e)
 	t.Cleanup(e.Close)
 	<-e.Heard()
-	e.Load(store.Presence{User: user})
+	lists, err := b.store.Contacts(t.Context(), []string{user})
+	if err != nil {
+		t.Fatal(err)
+	}
+	e.Load(store.Presence{User: user}, lists[0])
 	if _, _, whole := e.Snapshot(t.Context()); !whole {
 		t.Fatal("the snapshot is not whole")
 	}

@@ -40,15 +40,25 @@ func (b *Board) relist(ctx context.Context, u *user, names []string) error {
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	u.loading = false
 	if len(u.views) == 0 {
 		return nil // gone meanwhile
 	}
-	if u.list == nil { // for the first time, or gone and back meanwhile
-		u.list = make(map[*user]struct{}, len(names))
-		added, removed = names, nil
+	if u.list == nil {
+		added, removed = names, nil // for the first time, or gone and back meanwhile
 	}
 	for _, name := range removed {
 		b.unlist(u, b.users[name], fresh[name])
+	}
+	b.enlist(u, added, fresh)
+	return nil
+}
+
+// enlist adds to a user's contacts; fresh are values that were just read. Called
+// with mu held.
+func (b *Board) enlist(u *user, added []string, fresh map[string]store.Presence) {
+	if u.list == nil {
+		u.list = make(map[*user]struct{}, len(added))
 	}
 	for _, name := range added {
 		c := b.user(name)
@@ -70,7 +80,6 @@ func (b *Board) relist(ctx context.Context, u *user, names []string) error {
 	default:
 		close(u.listed)
 	}
-	return nil
 }
 
 // differs is what a list of contacts adds to the one that is known and takes

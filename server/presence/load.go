@@ -149,6 +149,9 @@ func (b *Board) step(ctx context.Context) (more bool, err error) {
 	users := take(b.todo.users, userBatch)
 	rooms := take(b.todo.rooms, rosterBatch)
 	lists := take(b.todo.lists, listBatch)
+	for _, u := range lists {
+		u.loading = true
+	}
 	b.mu.Unlock()
 	// Whoever is missing is so before its rooms are without it.
 	if err := b.readUsers(ctx, users); err != nil {
@@ -175,6 +178,7 @@ func (b *Board) putBack(rooms []*room, lists, users []*user) {
 		}
 	}
 	for _, u := range lists {
+		u.loading = false
 		if len(u.views) > 0 {
 			b.todo.lists[u] = struct{}{}
 		}

@@ -47,20 +47,26 @@ func (v *View) Heard() <-chan struct{} {
 	return v.user.heard
 }
 
-// Load has the user's contacts read, if they are not known; self is the user's
-// own value. Call it once the inbox is heard.
-func (v *View) Load(self store.Presence) {
+// Load takes the user's own value and its contacts, as they were read once the
+// inbox was heard.
+func (v *View) Load(self store.Presence, contacts []string) {
 	b := v.board
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if v.closed {
 		return
 	}
-	b.learn(v.user, self)
-	if v.user.stale {
-		v.user.stale = false
-		b.wantList(v.user)
+	u := v.user
+	b.learn(u, self)
+	if !u.stale {
+		return
 	}
+	u.stale = false
+	if u.loading || u.list != nil {
+		b.wantList(u) // what is being read may be older, and comes later
+		return
+	}
+	b.enlist(u, contacts, nil)
 }
 
 // Snapshot is the view's own user's value and, by name, all who are not offline

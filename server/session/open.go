@@ -25,6 +25,9 @@ const (
 	// resumeWithin is how long a login waits until the node hears its rooms and
 	// its inbox. Longer than a join: thousands may resume at once after a crash.
 	resumeWithin = 5 * time.Second
+	// listenFirst is how long of it passes before the store is asked whether it is
+	// there at all.
+	listenFirst = 200 * time.Millisecond
 )
 
 // errLate says that a resume is too old to be taken up.
@@ -163,39 +166,48 @@ func (d *Door) enter(ctx context.Context, sock Socket, e Entry) (*Session, Reply
 
 // begin makes a new session, once its user's inbox is heard.
 func (d *Door) begin(ctx context.Context, sock Socket, view *presence.View, e Entry) (*Session, Reply) {
-	sid, secret := xid.New().String(), rand.Text()
-	client, handle, err := d.Store.Identify(ctx, sid, e.Claims.User) // a store that is away says so here
-	if err == nil && view != nil {
-		err = hear(ctx, resumeWithin, view.Heard())
-	}
-	if err != nil {
-		return nil, d.closed("hello", err)
-	}
-	rec := store.Session{
-		ID: sid, User: e.Claims.User, Client: client, Device: e.Device, Handle: handle, Gen: 1,
-		Owner: d.Config.Node, Secret: store.HashSecret(secret), Expires: e.Claims.Expires,
-		Globs: e.Claims.Rooms, Presence: e.Presence, Caps: e.Caps, Dialect: e.Dialect,
-	}
-	if err := d.Store.Create(ctx, rec, nil); err != nil {
-		return nil, d.closed("hello", err)
-	}
-	s := d.attach(sock, rec, view)
-	var self store.Presence
 	if view != nil {
-		if self, err = s.takeDevice(ctx, nil, nil); err != nil {
-			d.Leaving.End(sid, rec.Gen, wire.LeftLost) // nobody knows its secret
+		if err := d.listen(ctx, view.Heard()); err != nil {
 			return nil, d.closed("hello", err)
 		}
 	}
-	d.Hub.Put(sid, s)
-	d.Log.Debug("session opened", "session", sid, "client", client)
-	out := s.object(false)
-	out.Secret = secret
+	secret := rand.Text()
+	b, begun, err := d.Store.Begin(ctx, store.Session{
+		ID: xid.New().String(), User: e.Claims.User, Device: e.Device, Gen: 1,
+		Owner: d.Config.Node, Secret: store.HashSecret(secret), Expires: e.Claims.Expires,
+		Globs: e.Claims.Rooms, Presence: e.Presence, Caps: e.Caps, Dialect: e.Dialect,
+	})
+	if err != nil {
+		if begun {
+			d.Leaving.End(b.ID, b.Gen, wire.LeftLost) // nobody knows its secret
+		}
+		return nil, d.closed("hello", err)
+	}
+	s := d.attach(sock, b.Session, view)
+	d.Hub.Put(s.id, s)
+	d.Log.Debug("session opened", "session", s.id, "client", b.Client)
 	if view == nil {
+		out := s.object(false)
+		out.Secret = secret
 		return s, Reply{Result: out}
 	}
-	after, _ := s.regard(ctx, seeWithin, self, out) // a new session's object is answered as it is
+	s.carry(b.Device)
+	out := s.object(false)
+	out.Secret = secret
+	after, _ := s.regard(ctx, seeWithin, b.Self, b.Contacts, out) // a new session's object is answered as it is
 	return s, Reply{Result: out, After: after}
+}
+
+// listen waits until the node hears a login's channels. A store that is away says
+// so sooner.
+func (d *Door) listen(ctx context.Context, all ...<-chan struct{}) error {
+	if hear(ctx, listenFirst, all...) == nil {
+		return nil
+	}
+	if err := d.Store.Ping(ctx); err != nil {
+		return err
+	}
+	return hear(ctx, resumeWithin-listenFirst, all...)
 }
 
 // closed is the reply to a first request that the store failed.
@@ -330,30 +342,16 @@ func (s *Session) takeOver(ctx context.Context, t taking) (*wire.Session, func()
 		old.Quit(wire.CloseReplaced, "the session was resumed on another socket")
 	}
 	if claimed.Previous != d.Config.Node {
-		// Both may be lost: the old owner finds out at its next write or look.
-		if claimed.WasLive {
-			w := t.word
-			w.Session, w.Gen = s.id, claimed.Gen
-			if err := d.Store.Tell(ctx, claimed.Previous, w); err != nil {
-				d.Log.Debug("old owner not told", "session", s.id, "error", err)
-			}
-		}
-		if err := d.Store.Disown(ctx, claimed.Previous, s.id); err != nil {
-			d.Log.Debug("session not taken off its old owner", "session", s.id, "error", err)
-		}
+		s.begin(func() { s.depart(claimed, t.word) })
 	}
 	out := s.object(true)
-	self, err := s.takeDevice(ctx, t.presence, claimed.Rooms)
-	var catchUp []*place
-	if err == nil {
-		catchUp, err = s.regain(ctx, claimed.Rooms, t.positions, out)
-	}
+	again, catchUp, err := s.regain(ctx, claimed.Rooms, t, out)
 	var open func()
 	if err == nil {
 		for _, at := range catchUp {
 			s.look(at)
 		}
-		open, err = s.regard(ctx, resumeWithin, self, out)
+		open, err = s.regard(ctx, resumeWithin, again.Self, again.Contacts, out)
 	}
 	if err != nil {
 		d.Leaving.Detach(s.id, claimed.Gen)
@@ -366,9 +364,24 @@ func (s *Session) takeOver(ctx context.Context, t taking) (*wire.Session, func()
 	}, nil
 }
 
-// regain attaches the session to its rooms and adds them to the session
-// object, each with where it goes on.
-func (s *Session) regain(ctx context.Context, rooms []string, positions map[string]wire.Position, out *wire.Session) ([]*place, error) {
+// depart tells the node that had the session, and takes it off its list. Both
+// may be lost: it finds out at its next write or look.
+func (s *Session) depart(claimed store.Claimed, w store.Word) {
+	d := s.door
+	if claimed.WasLive {
+		w.Session, w.Gen = s.id, claimed.Gen
+		if err := d.Store.Tell(s.ctx, claimed.Previous, w); err != nil {
+			d.Log.Debug("old owner not told", "session", s.id, "error", err)
+		}
+	}
+	if err := d.Store.Disown(s.ctx, claimed.Previous, s.id); err != nil {
+		d.Log.Debug("session not taken off its old owner", "session", s.id, "error", err)
+	}
+}
+
+// regain makes the session's gen known to its device and its rooms, and adds these
+// to the session object, each with where it goes on.
+func (s *Session) regain(ctx context.Context, rooms []string, t taking, out *wire.Session) (again store.Regained, catchUp []*place, err error) {
 	d := s.door
 	for _, room := range rooms {
 		if s.place(room) == nil { // joined between the look and the claim
@@ -377,57 +390,56 @@ func (s *Session) regain(ctx context.Context, rooms []string, positions map[stri
 			s.places[room] = at
 			s.mu.Unlock()
 			if err := hear(ctx, resumeWithin, at.room.Ready()); err != nil {
-				return nil, err
+				return again, nil, err
 			}
 		}
 	}
 	slices.SortFunc(rooms, strings.Compare)
-	known := make([]store.Known, len(rooms))
+	back := make([]store.Return, len(rooms))
 	for i, room := range rooms {
-		known[i].Epoch = positions[room].Epoch
-	}
-	views, errs, err := d.Store.AttachAll(ctx, rooms, s.member(), known)
-	if err != nil {
-		return nil, err
-	}
-	asked := make([]wire.Position, len(rooms))
-	for i, room := range rooms {
-		if errors.Is(errs[i], store.ErrWiped) {
-			views[i], errs[i] = d.Store.Join(ctx, room, s.member(), store.Known{})
+		p := t.positions[room]
+		back[i] = store.Return{Room: room, Known: store.Known{Epoch: p.Epoch}, Open: d.open(room)}
+		if p.Epoch != "" {
+			back[i].After = &p.Seq
 		}
-		asked[i] = positions[room]
 	}
-	starts, recovered, err := s.resumeFrom(ctx, rooms, views, errs, asked)
-	if err != nil {
-		return nil, err
+	device := s.returning(t.presence, rooms)
+	if again, err = d.Store.Regain(ctx, s.member(), &device, back); err != nil {
+		return again, nil, err
 	}
-	var catchUp []*place
-	for i, room := range rooms {
+	s.carry(again.Device)
+	for i, r := range again.Rooms {
+		room := rooms[i]
+		if errors.Is(r.Err, store.ErrWiped) {
+			r = store.Returned{}
+			r.Room, r.Err = d.Store.Join(ctx, room, s.member(), store.Known{})
+		}
 		switch {
-		case errs[i] == nil:
-		case errors.Is(errs[i], store.ErrNotMember), errors.Is(errs[i], store.ErrGone), errors.Is(errs[i], store.ErrRoomFull):
+		case r.Err == nil:
+		case errors.Is(r.Err, store.ErrNotMember), errors.Is(r.Err, store.ErrGone), errors.Is(r.Err, store.ErrRoomFull):
 			s.forget(room)
 			if err := d.Store.Exit(ctx, s.member(), room); err != nil {
-				return nil, err
+				return again, nil, err
 			}
 			continue
 		default:
-			return nil, errs[i]
+			return again, nil, r.Err
 		}
+		start, recovered := goesOn(r, t.positions[room])
 		at := s.place(room)
 		s.mu.Lock()
-		at.stand(views[i], starts[i])
+		at.stand(r.Room, start)
 		s.mu.Unlock()
 		catchUp = append(catchUp, at)
 		out.Rooms = append(out.Rooms, wire.SessionRoom{
-			Room: room, Epoch: views[i].Epoch, Seq: views[i].Seq,
-			Recovered: recovered[i], CSeq: views[i].CSeq, InCall: views[i].InCall,
+			Room: room, Epoch: r.Epoch, Seq: r.Seq,
+			Recovered: recovered, CSeq: r.CSeq, InCall: r.InCall,
 		})
 	}
 	for room := range s.strays(rooms) {
 		s.forget(room)
 	}
-	return catchUp, nil
+	return again, catchUp, nil
 }
 
 // strays are the places in rooms that the claim did not name.

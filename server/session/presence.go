@@ -50,21 +50,17 @@ func (s *Session) carry(d rule.Device) {
 	s.device, s.record.Presence = d, d.Byte()
 }
 
-// takeDevice makes the session's device known at its gen, set to a presence byte
-// if the client says one. It returns what others see.
-func (s *Session) takeDevice(ctx context.Context, set *uint8, rooms []string) (store.Presence, error) {
+// returning is the session's device as it comes back, set to a presence byte if
+// the client says one.
+func (s *Session) returning(set *uint8, rooms []string) store.Attaching {
 	s.mu.Lock()
-	a := store.Attaching{Last: rule.Parse(s.record.Presence), Rooms: rooms}
-	s.mu.Unlock()
+	defer s.mu.Unlock()
+	a := store.Attaching{Last: rule.Parse(s.record.Presence), Rooms: rooms, Contacts: true}
 	if set != nil {
 		now := rule.Parse(*set)
 		a.Set = &now
 	}
-	device, self, err := s.door.Store.AttachDevice(ctx, s.member(), a)
-	if err == nil {
-		s.carry(device)
-	}
-	return self, err
+	return a
 }
 
 // Present makes the session's device known to the store again: after a wipe, or
@@ -86,8 +82,8 @@ func (s *Session) Present(ctx context.Context) error {
 
 // regard adds to a session object who is present, as far as it has room, and
 // returns what is to follow the answer.
-func (s *Session) regard(ctx context.Context, within time.Duration, self store.Presence, out *wire.Session) (after func(), err error) {
-	s.view.Load(self)
+func (s *Session) regard(ctx context.Context, within time.Duration, self store.Presence, contacts []string, out *wire.Session) (after func(), err error) {
+	s.view.Load(self, contacts)
 	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
 	own, all, whole := s.view.Snapshot(ctx)

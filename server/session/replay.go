@@ -22,50 +22,35 @@ const (
 	replayRetry = 100 * time.Millisecond
 )
 
-// recover finds where one room goes on, as resumeFrom does for many.
+// recover finds where a room goes on for a client that joins: after its own
+// position, if the log still holds all that follows.
 func (s *Session) recover(ctx context.Context, room string, view store.Room, since wire.Position) (uint64, bool, error) {
-	starts, ok, err := s.resumeFrom(ctx, []string{room}, []store.Room{view}, []error{nil}, []wire.Position{since})
-	if err != nil {
+	if since.Epoch == "" || since.Epoch != view.Epoch || since.Seq > view.Seq {
+		return view.Seq, false, nil
+	}
+	r := store.Returned{Room: view, Goes: true, From: since.Seq}
+	if !s.door.open(room) {
+		r.From = max(r.From, view.Joined) // what was before is not its to read
+	}
+	var err error
+	if r.Span, err = s.door.Store.Span(ctx, room, r.From); err != nil {
 		return 0, false, err
 	}
-	return starts[0], ok[0], nil
+	start, ok := goesOn(r, since)
+	return start, ok, nil
 }
 
-// resumeFrom decides from which seq each room goes on: the client's own
-// position if the log still holds all that follows, else the head.
-func (s *Session) resumeFrom(ctx context.Context, rooms []string, views []store.Room, errs []error, asked []wire.Position) ([]uint64, []bool, error) {
-	starts, recovered := make([]uint64, len(rooms)), make([]bool, len(rooms))
-	known := make([]store.Known, len(rooms))
-	for i := range rooms {
-		starts[i] = views[i].Seq
-		if errs[i] != nil || asked[i].Epoch == "" || asked[i].Epoch != views[i].Epoch || asked[i].Seq > views[i].Seq {
-			continue
-		}
-		from := asked[i].Seq
-		if !s.door.open(rooms[i]) {
-			from = max(from, views[i].Joined) // what was before is not its to read
-		}
-		known[i] = store.Known{Epoch: asked[i].Epoch, Seq: from}
-		if from != asked[i].Seq {
-			asked[i].TS = 0 // of an entry that it cannot have seen
-		}
-		recovered[i] = true
+// goesOn decides from which seq a room goes on: the client's own position if the
+// log still holds all that follows, else the head.
+func goesOn(r store.Returned, asked wire.Position) (start uint64, recovered bool) {
+	if !r.Goes || r.From != r.Seq && !r.Next {
+		return r.Seq, false
 	}
-	spans, err := s.door.Store.Spans(ctx, rooms, known)
-	if err != nil {
-		return nil, nil, err
+	// Of an entry before its join it cannot have seen the time.
+	if r.From == asked.Seq && asked.TS != 0 && asked.TS != r.TS {
+		return r.Seq, false
 	}
-	for i := range rooms {
-		if !recovered[i] {
-			continue
-		}
-		from := known[i].Seq
-		recovered[i] = (from == views[i].Seq || spans[i].Next) && (asked[i].TS == 0 || asked[i].TS == spans[i].TS)
-		if recovered[i] {
-			starts[i] = from
-		}
-	}
-	return starts, recovered, nil
+	return r.From, true
 }
 
 // follow seats the places whose position the node is at, and replays the log

@@ -108,26 +108,12 @@ func joined(room string, r store.Room, recovered bool) wire.Joined {
 	}
 }
 
-// enter makes the session a member, once the node hears the room. That may take
-// a while, in which the session may have gone on elsewhere: Enter says so, and
-// comes last before the join, for a room cannot tell that a client which is not
-// in it has moved.
+// enter makes the session a member, once the node hears the room.
 func (s *Session) enter(ctx context.Context, at *place, room string) (store.Room, error) {
 	if err := hear(ctx, hearWithin, at.room.Ready()); err != nil {
 		return store.Room{}, err
 	}
-	if err := s.door.Store.Enter(ctx, s.member(), room, s.door.Config.Rooms); err != nil {
-		return store.Room{}, err
-	}
-	r, err := s.door.Store.Join(ctx, room, s.member(), at.room.Known())
-	if err != nil && !errors.Is(err, store.ErrUnavailable) && !errors.Is(err, store.ErrMoved) {
-		// Refused: the record must not go on naming the room. Where that fails
-		// too, attach finds no row and forgets it. Of a session that has moved
-		// the record is another's, who may have joined.
-		if gone := s.door.Store.Exit(ctx, s.member(), room); gone != nil {
-			s.door.Log.Debug("room not taken off the session", "session", s.id, "error", gone)
-		}
-	}
+	r, err := s.door.Store.Admit(ctx, room, s.member(), at.room.Known(), s.door.Config.Rooms)
 	if err == nil && r.New {
 		at.room.Wrote(store.Head{Epoch: r.Epoch, Seq: r.Seq})
 	}
@@ -136,12 +122,21 @@ func (s *Session) enter(ctx context.Context, at *place, room string) (store.Room
 
 // hear waits until the node hears every channel that says ready.
 func hear(ctx context.Context, within time.Duration, all ...<-chan struct{}) error {
-	t := time.NewTimer(within)
-	defer t.Stop()
+	var late <-chan time.Time
 	for _, ready := range all {
 		select {
 		case <-ready:
-		case <-t.C:
+			continue
+		default:
+		}
+		if late == nil { // what is heard already needs no clock
+			t := time.NewTimer(within)
+			defer t.Stop()
+			late = t.C
+		}
+		select {
+		case <-ready:
+		case <-late:
 			return errUnheard
 		case <-ctx.Done():
 			return errUnheard

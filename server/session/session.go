@@ -281,23 +281,23 @@ func (s *Session) Send(method string, params any, code wire.CloseCode, reason st
 func (s *Session) Moved(ctx context.Context, gen uint64) error {
 	s.mu.Lock()
 	s.gen = gen
-	rooms, known := make([]string, 0, len(s.places)), make([]store.Known, 0, len(s.places))
+	rooms := make([]store.Return, 0, len(s.places))
 	for name, p := range s.places {
-		rooms, known = append(rooms, name), append(known, p.room.Known())
+		rooms = append(rooms, store.Return{Room: name, Known: p.room.Known()})
 	}
 	s.mu.Unlock()
-	_, errs, err := s.door.Store.AttachAll(ctx, rooms, s.member(), known)
+	again, err := s.door.Store.Regain(ctx, s.member(), nil, rooms)
 	if err == nil {
 		err = s.Present(ctx)
 	}
 	if err != nil {
 		return err
 	}
-	for i, err := range errs {
+	for i, r := range again.Rooms {
 		switch {
-		case errors.Is(err, store.ErrNotMember):
-			s.Expelled(rooms[i])
-		case errors.Is(err, store.ErrWiped):
+		case errors.Is(r.Err, store.ErrNotMember):
+			s.Expelled(rooms[i].Room)
+		case errors.Is(r.Err, store.ErrWiped):
 			s.door.Relay.Suspect()
 		}
 	}
