@@ -17,11 +17,12 @@ var chainLua string
 // slots. A single server runs them as one script: one round trip, and nobody
 // comes in between. In a Cluster each is a call of its own.
 var (
-	beginDevice = link(reserveScript, handleScript, ownScript, createScript, deviceScript)
-	beginPlain  = link(reserveScript, handleScript, ownScript, createScript, noteScript)
-	ownClaim    = link(ownScript, claimScript)
-	ownHandover = link(ownScript, handoverScript)
-	enterJoin   = link(enterScript, noteScript, indexScript, joinScript)
+	beginDevice     = link(reserveScript, handleScript, ownScript, createScript, deviceScript)
+	beginPlain      = link(reserveScript, handleScript, ownScript, createScript, noteScript)
+	ownClaim        = link(ownScript, claimScript)
+	ownHandover     = link(ownScript, handoverScript)
+	elsewhereDisown = link(elsewhereScript, disownScript)
+	enterJoin       = link(enterScript, noteScript, indexScript, joinScript)
 )
 
 // link makes one script of several. It has no name among the scripts: its steps

@@ -218,9 +218,17 @@ const (
 func (s *Store) Tell(ctx context.Context, to Ref, w Word) error {
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.Timeout)
 	defer cancel()
+	text, err := w.encode()
+	if err != nil {
+		return err
+	}
+	return unavailable("tell node", s.rdb.Publish(ctx, to.channel(), text).Err())
+}
+
+func (w Word) encode() (string, error) {
 	b, err := json.Marshal(w)
 	if err != nil {
-		return fmt.Errorf("encode word: %w", err)
+		return "", fmt.Errorf("encode word: %w", err)
 	}
-	return unavailable("tell node", s.rdb.Publish(ctx, to.channel(), "w "+string(b)).Err())
+	return "w " + string(b), nil
 }

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"errors"
 	"strconv"
 
 	"godwit/rules/presence"
@@ -40,18 +41,36 @@ type Regained struct {
 	Rooms    []Returned // in the order in which they were asked for
 }
 
+// Departed is the node that a session was taken from.
+type Departed struct {
+	Node Ref
+	Word *Word // that it is told; nil: none
+}
+
 // Regain makes a session's gen known to its device, if there is one to attach, and
 // to its rooms, in one round trip: from then on a lower gen is refused. Whoever sees
-// the user is told, if its value changes by that. May be repeated.
+// the user is told, if its value changes by that. The node that had the session, if
+// there is one, is told so, and the session taken off its list; both may be lost: it
+// finds out at its next write or look. May be repeated.
 //
 // Errors: ErrMoved, ErrGone (of the device), ErrUnavailable.
-func (s *Store) Regain(ctx context.Context, m Member, device *Attaching, rooms []Return) (Regained, error) {
-	calls := make([]call, 0, len(rooms)+1)
+func (s *Store) Regain(ctx context.Context, m Member, device *Attaching, rooms []Return, from *Departed) (Regained, error) {
+	calls := make([]call, 0, len(rooms)+2)
 	for _, r := range rooms {
 		calls = append(calls, s.attachCall(m, r, false))
 	}
 	if device != nil {
 		calls = append(calls, deviceCall(m, *device))
+	}
+	var err error
+	switch {
+	case from == nil:
+	case s.cluster != nil: // where it has a slot of its own, which may be away
+		s.departed(ctx, m.Session, *from)
+	default:
+		if calls, err = withDeparture(calls, m.Session, *from); err != nil {
+			return Regained{}, err
+		}
 	}
 	answers, err := s.runAll(ctx, calls)
 	if err != nil {
@@ -69,6 +88,28 @@ func (s *Store) Regain(ctx context.Context, m Member, device *Attaching, rooms [
 		out.Contacts = a.list(8)
 	}
 	return out, nil
+}
+
+func withDeparture(calls []call, sid string, from Departed) ([]call, error) {
+	word := ""
+	if from.Word != nil {
+		var err error
+		if word, err = from.Word.encode(); err != nil {
+			return nil, err
+		}
+	}
+	return append(calls, disownCall(from.Node, sid, word)), nil
+}
+
+// departed is what withDeparture does, in a Cluster.
+func (s *Store) departed(ctx context.Context, sid string, from Departed) {
+	var told error
+	if from.Word != nil {
+		told = s.Tell(ctx, from.Node, *from.Word)
+	}
+	if err := errors.Join(told, s.Disown(ctx, from.Node, sid)); err != nil {
+		s.cfg.Logger.Debug("session not taken off its old owner", "session", sid, "error", err)
+	}
 }
 
 // returned reads what attach answers.

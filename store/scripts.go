@@ -136,6 +136,12 @@ var handleLua string
 //go:embed own.lua
 var ownLua string
 
+//go:embed elsewhere.lua
+var elsewhereLua string
+
+//go:embed disown.lua
+var disownLua string
+
 // script is one atomic operation.
 type script struct {
 	name  string
@@ -198,6 +204,9 @@ var (
 	reserveScript = define("reserve", reserveLua)
 	handleScript  = define("handle", handleLua)
 	ownScript     = define("own", ownLua)
+
+	elsewhereScript = define("elsewhere", elsewhereLua)
+	disownScript    = define("disown", disownLua)
 )
 
 // call is one script call on its way to Redis.

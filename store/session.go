@@ -147,28 +147,32 @@ func ownCall(owner Ref, sid string) call {
 // lives elsewhere. One that is live there again by then stays listed, or nobody
 // would end it after a crash. May be repeated.
 func (s *Store) Disown(ctx context.Context, owner Ref, sid string) error {
+	if s.cluster == nil {
+		_, err := s.runAll(ctx, []call{disownCall(owner, sid, "")})
+		return err
+	}
 	within, cancel := context.WithTimeout(ctx, s.cfg.Timeout)
 	defer cancel()
-	pipe := s.rdb.Pipeline() // in this order, save in a Cluster
-	out := pipe.SRem(within, owner.sessionsKey(), sid)
-	if s.cluster != nil {
-		if _, err := pipe.Exec(within); err != nil {
-			return unavailable("unlist session", err)
-		}
-		pipe = s.rdb.Pipeline()
-	}
-	read := pipe.HMGet(within, sessionKey(sid), "node", "boot", "state")
-	_, err := pipe.Exec(within)
-	if err := out.Err(); err != nil {
+	if err := s.rdb.SRem(within, owner.sessionsKey(), sid).Err(); err != nil {
 		return unavailable("unlist session", err)
 	}
+	rec, err := s.rdb.HMGet(within, sessionKey(sid), "node", "boot", "state").Result()
 	if err != nil {
 		return unavailable("read session", err)
 	}
-	if rec := read.Val(); rec[0] == owner.Node && rec[1] == owner.Boot && rec[2] == StateLive {
+	if rec[0] == owner.Node && rec[1] == owner.Boot && rec[2] == StateLive {
 		return s.own(ctx, owner, sid)
 	}
 	return nil
+}
+
+// disownCall is Disown on a single server, where nobody comes in between; word, if
+// there is one, is told to the node.
+func disownCall(owner Ref, sid, word string) call {
+	return linked(elsewhereDisown, []call{
+		{elsewhereScript, []string{sessionKey(sid)}, []any{owner.Node, owner.Boot}},
+		{disownScript, []string{owner.sessionsKey()}, []any{sid, owner.channel(), word}},
+	})
 }
 
 // Peek reads a session's record and rooms without changing anything.

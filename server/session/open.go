@@ -341,11 +341,8 @@ func (s *Session) takeOver(ctx context.Context, t taking) (*wire.Session, func()
 	if replaced {
 		old.Quit(wire.CloseReplaced, "the session was resumed on another socket")
 	}
-	if claimed.Previous != d.Config.Node {
-		s.begin(func() { s.depart(claimed, t.word) })
-	}
 	out := s.object(true)
-	again, catchUp, err := s.regain(ctx, claimed.Rooms, t, out)
+	again, catchUp, err := s.regain(ctx, claimed, t, out)
 	var open func()
 	if err == nil {
 		for _, at := range catchUp {
@@ -364,25 +361,10 @@ func (s *Session) takeOver(ctx context.Context, t taking) (*wire.Session, func()
 	}, nil
 }
 
-// depart tells the node that had the session, and takes it off its list. Both
-// may be lost: it finds out at its next write or look.
-func (s *Session) depart(claimed store.Claimed, w store.Word) {
-	d := s.door
-	if claimed.WasLive {
-		w.Session, w.Gen = s.id, claimed.Gen
-		if err := d.Store.Tell(s.ctx, claimed.Previous, w); err != nil {
-			d.Log.Debug("old owner not told", "session", s.id, "error", err)
-		}
-	}
-	if err := d.Store.Disown(s.ctx, claimed.Previous, s.id); err != nil {
-		d.Log.Debug("session not taken off its old owner", "session", s.id, "error", err)
-	}
-}
-
 // regain makes the session's gen known to its device and its rooms, and adds these
 // to the session object, each with where it goes on.
-func (s *Session) regain(ctx context.Context, rooms []string, t taking, out *wire.Session) (again store.Regained, catchUp []*place, err error) {
-	d := s.door
+func (s *Session) regain(ctx context.Context, claimed store.Claimed, t taking, out *wire.Session) (again store.Regained, catchUp []*place, err error) {
+	d, rooms := s.door, claimed.Rooms
 	for _, room := range rooms {
 		if s.place(room) == nil { // joined between the look and the claim
 			at := s.newPlace(room)
@@ -404,7 +386,15 @@ func (s *Session) regain(ctx context.Context, rooms []string, t taking, out *wir
 		}
 	}
 	device := s.returning(t.presence, rooms)
-	if again, err = d.Store.Regain(ctx, s.member(), &device, back); err != nil {
+	var from *store.Departed
+	if claimed.Previous != d.Config.Node {
+		from = &store.Departed{Node: claimed.Previous}
+		if claimed.WasLive {
+			t.word.Session, t.word.Gen = s.id, claimed.Gen
+			from.Word = &t.word
+		}
+	}
+	if again, err = d.Store.Regain(ctx, s.member(), &device, back, from); err != nil {
 		return again, nil, err
 	}
 	s.carry(again.Device)

@@ -286,7 +286,7 @@ func (s *Session) Moved(ctx context.Context, gen uint64) error {
 		rooms = append(rooms, store.Return{Room: name, Known: p.room.Known()})
 	}
 	s.mu.Unlock()
-	again, err := s.door.Store.Regain(ctx, s.member(), nil, rooms)
+	again, err := s.door.Store.Regain(ctx, s.member(), nil, rooms, nil)
 	if err == nil {
 		err = s.Present(ctx)
 	}
