@@ -30,11 +30,12 @@ var (
 func link(steps ...*script) *script {
 	var text strings.Builder
 	names := make([]string, len(steps))
-	text.WriteString("local steps = {}\n")
+	text.WriteString("local steps = {\n")
 	for i, s := range steps {
 		names[i] = s.name
-		fmt.Fprintf(&text, "steps[%d] = function(KEYS, ARGV)\n%s\nend\n", i+1, s.text)
+		fmt.Fprintf(&text, "function(KEYS, ARGV)\n%s\nend,\n", s.text)
 	}
+	text.WriteString("}\n")
 	text.WriteString(chainLua)
 	sum := sha1.Sum([]byte(text.String()))
 	return &script{name: strings.Join(names, "+"), text: text.String(), sha: hex.EncodeToString(sum[:]), steps: steps}

@@ -4,12 +4,10 @@
 --   ARGV of each step how many keys it has and how many arguments; then the arguments
 -- Returns {what each step that ran has returned...}
 local out, k, a = {}, 0, 2 * #steps
-for i, step in ipairs(steps) do
-  local keys, args = {}, {}
-  for j = 1, tonumber(ARGV[2 * i - 1]) do keys[j] = KEYS[k + j] end
-  for j = 1, tonumber(ARGV[2 * i]) do args[j] = ARGV[a + j] end
-  k, a = k + #keys, a + #args
-  out[i] = step(keys, args)
-  if out[i][1] ~= 'ok' then break end
+for i = 1, #steps do
+  local nk, na = ARGV[2 * i - 1] + 0, ARGV[2 * i] + 0
+  local answer = steps[i]({unpack(KEYS, k + 1, k + nk)}, {unpack(ARGV, a + 1, a + na)})
+  out[i], k, a = answer, k + nk, a + na
+  if answer[1] ~= 'ok' then break end
 end
 return out

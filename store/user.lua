@@ -81,7 +81,7 @@ local function settle(how, byte, at, rows, new, quiet)
   if changed then redis.call('HSET', PRESENCE, 'value', int(value), 'pv', int(pv), 'said', int(said)) end
   if n == 0 then
     redis.call('PEXPIRE', PRESENCE, REMEMBERED)
-  elseif new and n == 1 then
+  elseif new and n == 1 and p[2] then
     redis.call('PERSIST', PRESENCE)
   end
   return {how, int(value), int(pv), int(byte), int(at), int(said), rooms, watchers}
