@@ -14,6 +14,7 @@ import (
 
 	"godwit/e2e/raw"
 	"godwit/internal/trial"
+	"godwit/store"
 	"godwit/wire"
 )
 
@@ -200,6 +201,36 @@ func TestHandover_WhatIsNoGoodOfferChangesNothing(t *testing.T) {
 				time.Sleep(20 * time.Second)
 				if err := ann.say("still here", 1); err != nil {
 					t.Errorf("on the old socket: %v", err)
+				}
+			})
+		})
+	}
+}
+
+// The target was told which token its source has signed. Where it was not, by a
+// source of an earlier version, it checks the signature.
+func TestHandover_OfATokenThatItsSourceVouchedForNeedsNoKey(t *testing.T) {
+	for name, c := range map[string]struct {
+		told bool
+		want wire.Reason
+	}{"told": {true, ""}, "not told": {false, wire.BadToken}} {
+		t.Run(name, func(t *testing.T) {
+			fleet(t, func(t *testing.T, f *trial.Fleet) {
+				ann := follower(t, f, 1, "ann")
+				at, to := f.Nodes[0].Core.Ref(), f.Nodes[1].Core.Ref()
+				o := ann.offered()
+				if !c.told { // as if the source had not said it
+					for _, what := range []string{store.WordRelease, store.WordPrepare} {
+						w := store.Word{What: what, Offer: o.ID, Node: at.Node, Boot: at.Boot}
+						if err := f.Nodes[0].Store.Tell(t.Context(), to, w); err != nil {
+							t.Fatal(err)
+						}
+					}
+					synctest.Wait()
+				}
+				f.Redis.HDel(fmt.Sprintf("gw:{n:%s/%s}:record", at.Node, at.Boot), "key")
+				if _, _, err := handover(t, f, 2, o, nil); reason(err) != c.want {
+					t.Errorf("answers %v, want %q", err, c.want)
 				}
 			})
 		})

@@ -183,6 +183,7 @@ type Word struct {
 	Session string `json:"session,omitempty"`
 	Gen     uint64 `json:"gen,omitzero"`
 	Offer   string `json:"offer,omitempty"` // its id
+	Sum     string `json:"sum,omitempty"`   // of the token that its client will show
 	Node    string `json:"node,omitempty"`  // who speaks, and its
 	Boot    string `json:"boot,omitempty"`
 	Target  string `json:"target,omitempty"` // a node's name

@@ -70,19 +70,52 @@ func TestOffer_IsTakenOnlyAsItWasSigned(t *testing.T) {
 		{"three parts", plain + ".x", ErrBadOffer},
 		{"too large", with(key, func(o *Offer) { o.ID = strings.Repeat("j", 2000) }), ErrBadOffer},
 	} {
-		if _, err := VerifyOffer(c.token, "dst b2", now, keyOf); !errors.Is(err, c.want) {
+		for _, vouched := range []string{"", OfferSum(plain)} {
+			if _, err := VerifyOffer(c.token, "dst b2", vouched, now, keyOf); !errors.Is(err, c.want) {
+				t.Errorf("%s, vouched for %q: %v, want %v", c.name, vouched, err, c.want)
+			}
+		}
+	}
+	for _, vouched := range []string{"", OfferSum(plain)} {
+		for i := range len(plain) {
+			flipped := []byte(plain)
+			flipped[i] ^= 1
+			if o, err := VerifyOffer(string(flipped), "dst b2", vouched, now, keyOf); err == nil {
+				t.Fatalf("byte %d flipped: taken as %+v", i, o)
+			}
+		}
+	}
+	vouched := ""
+	if o, err := VerifyOffer(plain, "dst b2", vouched, now, keyOf); err != nil || o.Session != "s" || o.Gen != 3 || o.ID != "j" {
+		t.Errorf("%+v, %v", o, err)
+	}
+}
+
+// Of a token for which its issuer has vouched the signature is not looked at; all
+// else is.
+func TestOffer_ThatIsVouchedForNeedsNoKey(t *testing.T) {
+	now := time.UnixMilli(1_000_000)
+	_, key, err := ed25519.GenerateKey(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	nobody := func(string) (string, error) { return "", errors.New("asked for a key") }
+	for _, c := range []struct {
+		name string
+		of   Offer
+		want error
+	}{
+		{"good", Offer{Audience: "dst b2", Expires: 1_000_001}, nil},
+		{"for another node", Offer{Audience: "other b2", Expires: 1_000_001}, ErrOfferAudience},
+		{"over", Offer{Audience: "dst b2", Expires: 1_000_000}, ErrOfferExpired},
+	} {
+		token, err := SignOffer(key, c.of)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := VerifyOffer(token, "dst b2", OfferSum(token), now, nobody); !errors.Is(err, c.want) {
 			t.Errorf("%s: %v, want %v", c.name, err, c.want)
 		}
-	}
-	for i := range len(plain) {
-		flipped := []byte(plain)
-		flipped[i] ^= 1
-		if o, err := VerifyOffer(string(flipped), "dst b2", now, keyOf); err == nil {
-			t.Fatalf("byte %d flipped: taken as %+v", i, o)
-		}
-	}
-	if o, err := VerifyOffer(plain, "dst b2", now, keyOf); err != nil || o.Session != "s" || o.Gen != 3 || o.ID != "j" {
-		t.Errorf("%+v, %v", o, err)
 	}
 }
 
@@ -90,7 +123,7 @@ func FuzzVerifyOffer(f *testing.F) {
 	f.Add("e30.e30")
 	f.Add(".")
 	f.Fuzz(func(t *testing.T, token string) {
-		if o, err := VerifyOffer(token, "n b", time.UnixMilli(0), func(string) (string, error) { return strings.Repeat("k", 32), nil }); err == nil {
+		if o, err := VerifyOffer(token, "n b", OfferSum("e30.e30"), time.UnixMilli(0), func(string) (string, error) { return strings.Repeat("k", 32), nil }); err == nil {
 			t.Fatalf("%q was taken as %+v", token, o)
 		}
 	})

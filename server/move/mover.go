@@ -64,13 +64,19 @@ type Mover struct {
 	desk *ask.Desk // where targets' words are waited for
 
 	mu   sync.Mutex
-	kept map[string]redirect.Target // guarded by mu: places for who is still to come, by offer
-	sent map[string]int             // guarded by mu: offers under way, by target
-	keys map[store.Ref]string       // guarded by mu: of other nodes' lives; a life's never changes
+	kept map[string]place     // guarded by mu: for who is still to come, by offer
+	sent map[string]int       // guarded by mu: offers under way, by target
+	keys map[store.Ref]string // guarded by mu: of other nodes' lives; a life's never changes
 
 	fleetMu sync.Mutex   // held over the round trip: one looks for all
 	fleet   []store.Node // guarded by fleetMu: the last look
 	looked  time.Time    // guarded by fleetMu
+}
+
+// place is one that is kept.
+type place struct {
+	redirect.Target
+	sum string // of the token that will be shown, as its issuer has said; it may not have
 }
 
 // saying is a word and whom it is for.
@@ -87,7 +93,7 @@ func New(cfg Config, st *store.Store, load func() int, leaving func() bool, log 
 	}
 	return &Mover{
 		cfg: cfg, store: st, log: log, key: key, load: load, leaving: leaving,
-		words: make(chan saying, wordsMost), desk: ask.New(st), Stats: newStats(), kept: make(map[string]redirect.Target), sent: make(map[string]int),
+		words: make(chan saying, wordsMost), desk: ask.New(st), Stats: newStats(), kept: make(map[string]place), sent: make(map[string]int),
 		keys: make(map[store.Ref]string),
 	}
 }
@@ -200,38 +206,43 @@ func (m *Mover) offer(ctx context.Context, s *session.Session, why Why) error {
 		}
 	}
 	o := store.Offer{ID: cmp.Or(why.ID, xid.New().String()), TokenID: xid.New().String(), Session: s.ID(), Gen: s.Gen(), Source: m.cfg.Ref}
-	url := m.cfg.PublicURL
+	var url, token string
 	if m.cfg.NodeURL == "" {
-		if url == "" || len(m.targets(nodes, why, denied)) == 0 {
+		if url = m.cfg.PublicURL; url == "" || len(m.targets(nodes, why, denied)) == 0 {
 			return ErrNoTarget
 		}
 		o.Target = store.Ref{Node: store.Anyone}
-	} else if o.Target, url, err = m.place(ctx, o, nodes, why, denied); err != nil {
+		token, err = m.sign(o)
+	} else {
+		o.Target, url, token, err = m.place(ctx, o, nodes, why, denied)
+	}
+	if err != nil {
 		return err
 	}
-	if err := m.tell(ctx, s, o, url, why); err != nil {
+	if err := m.tell(ctx, s, o, url, token, why); err != nil {
 		m.release(o)
 		return err
 	}
 	return nil
 }
 
-// tell signs the offer and hands it to the session.
-func (m *Mover) tell(ctx context.Context, s *session.Session, o store.Offer, url string, why Why) error {
+// sign makes the token of an offer.
+func (m *Mover) sign(o store.Offer) (string, error) {
 	audience := o.Target.String()
 	if o.Target.Node == store.Anyone {
 		audience = store.Anyone
 	}
-	token, err := auth.SignOffer(m.key, auth.Offer{
+	return auth.SignOffer(m.key, auth.Offer{
 		ID: o.TokenID, Session: o.Session, Gen: o.Gen, Audience: audience,
 		Issuer: m.cfg.Ref.String(), Expires: time.Now().Add(m.cfg.Life).UnixMilli(),
 	})
-	if err != nil {
-		return err
-	}
+}
+
+// tell hands the offer to the session.
+func (m *Mover) tell(ctx context.Context, s *session.Session, o store.Offer, url, token string, why Why) error {
 	target := o.Target.String()
 	m.towards(target, 1)
-	err = s.Offer(ctx, session.Offering{
+	err := s.Offer(ctx, session.Offering{
 		Offer: o, URL: url, Token: token, Life: m.cfg.Life, Reason: why.Reason, Final: why.Final,
 		Over: func(state store.OfferState) {
 			m.towards(target, -1)
@@ -329,8 +340,8 @@ func (m *Mover) seen(nodes []store.Node, denied map[string]bool) []drain.Node {
 }
 
 // place finds a target that keeps a place for the offer, and adds to denied who
-// does not.
-func (m *Mover) place(ctx context.Context, o store.Offer, nodes []store.Node, why Why, denied map[string]bool) (store.Ref, string, error) {
+// does not. It gives the target, its URL, and the token for it.
+func (m *Mover) place(ctx context.Context, o store.Offer, nodes []store.Node, why Why, denied map[string]bool) (store.Ref, string, string, error) {
 	for range prepareTries {
 		candidates := m.targets(nodes, why, denied)
 		if len(candidates) == 0 {
@@ -338,24 +349,31 @@ func (m *Mover) place(ctx context.Context, o store.Offer, nodes []store.Node, wh
 		}
 		id := drain.Pick(candidates, rand.IntN).ID
 		n := nodes[slices.IndexFunc(nodes, func(n store.Node) bool { return n.String() == id })]
-		switch ok, err := m.prepare(ctx, o, n.Ref); {
+		o.Target = n.Ref
+		token, err := m.sign(o)
+		if err != nil {
+			return store.Ref{}, "", "", err
+		}
+		switch ok, err := m.prepare(ctx, o, token); {
 		case err != nil:
-			return store.Ref{}, "", err
+			return store.Ref{}, "", "", err
 		case ok:
-			return n.Ref, n.URL, nil
+			return n.Ref, n.URL, token, nil
 		}
 		denied[id] = true
 	}
-	return store.Ref{}, "", ErrNoTarget
+	return store.Ref{}, "", "", ErrNoTarget
 }
 
-// prepare asks a target to keep a place, and waits for its word. One that is not
-// heard may have kept it all the same.
-func (m *Mover) prepare(ctx context.Context, o store.Offer, target store.Ref) (bool, error) {
-	w := store.Word{What: store.WordPrepare, Session: o.Session, Offer: o.ID, Node: m.cfg.Ref.Node, Boot: m.cfg.Ref.Boot}
-	answer, ok, err := m.desk.Ask(ctx, target, w, prepareWithin)
+// prepare asks the target to keep a place, for who will show the token, and waits
+// for its word. One that is not heard may have kept it all the same.
+func (m *Mover) prepare(ctx context.Context, o store.Offer, token string) (bool, error) {
+	w := store.Word{
+		What: store.WordPrepare, Session: o.Session, Offer: o.ID, Sum: auth.OfferSum(token),
+		Node: m.cfg.Ref.Node, Boot: m.cfg.Ref.Boot,
+	}
+	answer, ok, err := m.desk.Ask(ctx, o.Target, w, prepareWithin)
 	if !ok {
-		o.Target = target
 		m.release(o)
 	}
 	return ok && answer.What == store.WordPrepared, err

@@ -18,7 +18,7 @@ func (m *Mover) Told(w store.Word) {
 	switch w.What {
 	case store.WordPrepare:
 		back := store.Word{What: store.WordDenied, Offer: w.Offer, Node: m.cfg.Ref.Node, Boot: m.cfg.Ref.Boot}
-		if m.keep(w.Offer) {
+		if m.keep(w.Offer, w.Sum) {
 			back.What = store.WordPrepared
 		}
 		m.say(store.Ref{Node: w.Node, Boot: w.Boot}, back)
@@ -29,8 +29,8 @@ func (m *Mover) Told(w store.Word) {
 	}
 }
 
-// keep keeps a place for an offer, if there is one.
-func (m *Mover) keep(id string) bool {
+// keep keeps a place for an offer, if there is one; sum stands for its token.
+func (m *Mover) keep(id, sum string) bool {
 	if id == "" || m.leaving() {
 		return false
 	}
@@ -43,6 +43,7 @@ func (m *Mover) keep(id string) bool {
 	if !t.Prepare(id, time.Now().Add(m.cfg.Life)) {
 		return t.Holds(time.Now()) // said twice
 	}
+	t.sum = sum
 	m.kept[id] = t
 	return true
 }
@@ -64,13 +65,16 @@ func (m *Mover) Taken(id string) redirect.Target {
 	t := m.kept[id]
 	delete(m.kept, id)
 	t.Claimed(id)
-	return t
+	return t.Target
 }
 
 // Check reads the token that a client shows, and says whether this node takes
 // the session up. See session.Moves.
 func (m *Mover) Check(ctx context.Context, id, token string) (store.Offer, *wire.Error) {
-	p, err := auth.VerifyOffer(token, m.cfg.Ref.String(), time.Now(), func(issuer string) (string, error) {
+	m.mu.Lock()
+	vouched := m.kept[id].sum
+	m.mu.Unlock()
+	p, err := auth.VerifyOffer(token, m.cfg.Ref.String(), vouched, time.Now(), func(issuer string) (string, error) {
 		ref, ok := refOf(issuer)
 		if !ok {
 			return "", nil
