@@ -76,7 +76,8 @@ func (s *Store) WriteOffer(ctx context.Context, o Offer) error {
 func (s *Store) Handover(ctx context.Context, o Offer, claimant Ref, caps string) (Claimed, error) {
 	steps, err := s.chain(ctx, ownHandover, ownCall(claimant, o.Session),
 		call{
-			handoverScript, []string{sessionKey(o.Session), sessionRoomsKey(o.Session), redirectKey(o.Session)},
+			handoverScript,
+			[]string{sessionKey(o.Session), sessionRoomsKey(o.Session), redirectKey(o.Session)},
 			[]any{o.ID, o.TokenID, o.Gen, claimant.Node, claimant.Boot, caps, movesKept},
 		})
 	if err == nil {
