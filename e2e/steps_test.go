@@ -40,7 +40,7 @@ func steps(t *testing.T) []step {
 		{source, "a place is asked for", fault.Says(`"prepare"`)},
 		{target, "a place is kept", fault.Says(`"prepared"`)},
 		{source, "the offer is written", fault.Runs(script(t, "offer"))},
-		{target, "the claim", fault.Runs(script(t, "handover"))},
+		{target, "the claim", fault.On("}:redirect")},
 		{target, "a room is attached", fault.Runs(script(t, "room", "attach"))},
 		{target, "the source is told of the claim", fault.Says(`"claimed"`)},
 		{target, "the source is told of the end", fault.Says(`"done"`)},

@@ -31,10 +31,21 @@ func Runs(script string) func([][]byte) bool {
 	return func(args [][]byte) bool { return len(args) > 1 && is(args[0], "EVALSHA") && string(args[1]) == name }
 }
 
-// Says is a command that publishes a message which holds text.
+// On is a command that runs a script, alone or among others, with a key of this end.
+func On(end string) func([][]byte) bool {
+	return func(args [][]byte) bool {
+		return is(args[0], "EVALSHA") && slices.ContainsFunc(args[1:], func(arg []byte) bool { return bytes.HasSuffix(arg, []byte(end)) })
+	}
+}
+
+// Says is a command that publishes a message which holds text, by itself or in a
+// script.
 func Says(text string) func([][]byte) bool {
 	return func(args [][]byte) bool {
-		return len(args) == 3 && is(args[0], "PUBLISH") && bytes.Contains(args[2], []byte(text))
+		if !is(args[0], "PUBLISH") && !is(args[0], "EVALSHA") {
+			return false
+		}
+		return slices.ContainsFunc(args[1:], func(arg []byte) bool { return bytes.Contains(arg, []byte(text)) })
 	}
 }
 
