@@ -18,7 +18,7 @@ type ear struct{ got []uint64 }
 
 func (e *ear) Deliver(ev *wire.RoomEvent)                                          { e.got = append(e.got, ev.Seq) }
 func (e *ear) Reset(wire.Reset)                                                    {}
-func (e *ear) Expelled(string)                                                     {}
+func (e *ear) Expelled(string, *Seat)                                              {}
 func (e *ear) Rejoin(context.Context, string, store.Known) (r store.Room, _ error) { return r, nil }
 
 func seat(client uint32, user string, after uint64) (*Seat, *ear) {
@@ -185,7 +185,7 @@ type silent struct{}
 
 func (silent) Deliver(*wire.RoomEvent) {}
 func (silent) Reset(wire.Reset)        {}
-func (silent) Expelled(string)         {}
+func (silent) Expelled(string, *Seat)  {}
 func (silent) Rejoin(context.Context, string, store.Known) (r store.Room, _ error) {
 	return r, nil
 }

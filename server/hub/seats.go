@@ -18,8 +18,8 @@ type Ear interface {
 	// Rejoin makes the member known to the room again, joining it anew if the
 	// store lost it. Any error but ErrUnavailable means that it is not there.
 	Rejoin(ctx context.Context, room string, known store.Known) (store.Room, error)
-	// Expelled tells that the member was put out.
-	Expelled(room string)
+	// Expelled tells that the member was put out of its seat.
+	Expelled(room string, seat *Seat)
 }
 
 // Seat is one local member's place in a room.

@@ -36,9 +36,9 @@ func BenchmarkHeard(b *testing.B) {
 
 type silent struct{}
 
-func (silent) Deliver(*wire.RoomEvent) {}
-func (silent) Reset(wire.Reset)        {}
-func (silent) Expelled(string)         {}
+func (silent) Deliver(*wire.RoomEvent)    {}
+func (silent) Reset(wire.Reset)           {}
+func (silent) Expelled(string, *hub.Seat) {}
 func (silent) Rejoin(context.Context, string, store.Known) (r store.Room, _ error) {
 	return r, nil
 }

@@ -207,7 +207,7 @@ func (rm *Room) heard(m store.Message, came time.Duration) {
 
 func (rm *Room) expel(seats []*hub.Seat) {
 	for _, s := range seats {
-		s.Ear.Expelled(rm.name)
+		s.Ear.Expelled(rm.name, s)
 	}
 }
 

@@ -229,7 +229,7 @@ func (g *guest) Reset(r wire.Reset) {
 	g.resets, g.before = append(g.resets, r), len(g.got)
 }
 
-func (g *guest) Expelled(string) {
+func (g *guest) Expelled(string, *hub.Seat) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.out++

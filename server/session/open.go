@@ -407,7 +407,7 @@ func (s *Session) regain(ctx context.Context, claimed store.Claimed, t taking, o
 		switch {
 		case r.Err == nil:
 		case errors.Is(r.Err, store.ErrNotMember), errors.Is(r.Err, store.ErrGone), errors.Is(r.Err, store.ErrRoomFull):
-			s.forget(room)
+			s.forget(room, nil)
 			if err := d.Store.Exit(ctx, s.member(), room); err != nil {
 				return again, nil, err
 			}
@@ -427,7 +427,7 @@ func (s *Session) regain(ctx context.Context, claimed store.Claimed, t taking, o
 		})
 	}
 	for room := range s.strays(rooms) {
-		s.forget(room)
+		s.forget(room, nil)
 	}
 	return again, catchUp, nil
 }

@@ -140,7 +140,7 @@ func (s *Session) replay(at *place) {
 					return
 				}
 				if hub.PutsOut(ev, s.who.Client) {
-					s.Expelled(room)
+					s.Expelled(room, at.seat)
 					return
 				}
 			}

@@ -73,7 +73,10 @@ func (s *Session) Join(ctx context.Context, p *wire.Join) Reply {
 		return Reply{Err: wire.ErrUnavailable()}
 	}
 	if at := s.place(p.Room); at != nil {
-		return s.joinAgain(ctx, at, p)
+		if reply, in := s.joinAgain(ctx, at, p); in {
+			return reply
+		}
+		s.forget(p.Room, at.seat)
 	}
 	s.listing <- struct{}{}
 	defer func() { <-s.listing }()
@@ -150,11 +153,15 @@ var errUnheard = errors.Join(store.ErrUnavailable, errors.New("a channel is not 
 // joinAgain answers a member that joins again. What its socket has had, it has
 // had: the answer's position is the one up to which this socket has everything
 // since its start, and what was before that it does not get: events come in
-// order, each once a socket.
-func (s *Session) joinAgain(ctx context.Context, at *place, p *wire.Join) Reply {
+// order, each once a socket. It says false if the member was not in: it had been
+// put out, the place will be told so, and it joins as anybody.
+func (s *Session) joinAgain(ctx context.Context, at *place, p *wire.Join) (reply Reply, in bool) {
 	r, err := s.door.Store.Join(ctx, p.Room, s.member(), at.room.Known())
 	if err != nil {
-		return s.fail("room.join", err)
+		return s.fail("room.join", err), true
+	}
+	if r.New {
+		return Reply{}, false
 	}
 	s.mu.Lock()
 	live, epoch, pos, first, start := at.live, at.epoch, at.pos, at.epoch, at.start
@@ -164,7 +171,7 @@ func (s *Session) joinAgain(ctx context.Context, at *place, p *wire.Join) Reply 
 	}
 	recovered := p.Since != nil && p.Since.Epoch == epoch && first == epoch && p.Since.Seq >= start && p.Since.Seq <= pos
 	r.Epoch, r.Seq = epoch, pos
-	return Reply{Result: joined(p.Room, r, recovered)}
+	return Reply{Result: joined(p.Room, r, recovered)}, true
 }
 
 func (s *Session) leave(ctx context.Context, params jsontext.Value) Reply {
@@ -188,7 +195,7 @@ func (s *Session) leave(ctx context.Context, params jsontext.Value) Reply {
 	if err == nil {
 		at.room.Wrote(head)
 	}
-	s.forget(p.Room)
+	s.forget(p.Room, nil)
 	if err := s.door.Store.Exit(ctx, s.member(), p.Room); err != nil {
 		return s.fail("room.leave", err)
 	}

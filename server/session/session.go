@@ -296,7 +296,7 @@ func (s *Session) Moved(ctx context.Context, gen uint64) error {
 	for i, r := range again.Rooms {
 		switch {
 		case errors.Is(r.Err, store.ErrNotMember):
-			s.Expelled(rooms[i].Room)
+			s.Expelled(rooms[i].Room, nil)
 		case errors.Is(r.Err, store.ErrWiped):
 			s.door.Relay.Suspect()
 		}
@@ -361,9 +361,9 @@ func (s *Session) Reset(r wire.Reset) {
 }
 
 // Expelled forgets a room that the session was put out of, and has its record do
-// so soon.
-func (s *Session) Expelled(room string) {
-	s.forget(room)
+// so soon. Who was quick to join again has another seat, and keeps that.
+func (s *Session) Expelled(room string, seat *hub.Seat) {
+	s.forget(room, seat)
 	s.begin(func() { s.unlist(room) })
 }
 
@@ -380,11 +380,16 @@ func (s *Session) unlist(room string) {
 	}
 }
 
-// forget gives up the place in a room that the session is not in any more.
-func (s *Session) forget(room string) {
+// forget gives up the place in a room that the session is not in any more; nil
+// is any seat.
+func (s *Session) forget(room string, seat *hub.Seat) {
 	s.mu.Lock()
 	p := s.places[room]
-	delete(s.places, room)
+	if p != nil && seat != nil && p.seat != seat {
+		p = nil
+	} else {
+		delete(s.places, room)
+	}
 	s.mu.Unlock()
 	if p != nil {
 		s.door.Calls.Forget(room, s.who.Client)
@@ -411,7 +416,7 @@ func (s *Session) Rejoin(ctx context.Context, room string, known store.Known) (s
 			p.room.Call(r)
 		}
 	case errors.Is(err, store.ErrNotMember):
-		s.Expelled(room)
+		s.Expelled(room, nil)
 	case errors.Is(err, store.ErrMoved), errors.Is(err, store.ErrGone):
 		s.suspect()
 	}

@@ -71,9 +71,9 @@ func (s *station) sit(m store.Member) {
 // deaf is a member that hears nothing.
 type deaf struct{}
 
-func (deaf) Deliver(*wire.RoomEvent) {}
-func (deaf) Reset(wire.Reset)        {}
-func (deaf) Expelled(string)         {}
+func (deaf) Deliver(*wire.RoomEvent)    {}
+func (deaf) Reset(wire.Reset)           {}
+func (deaf) Expelled(string, *hub.Seat) {}
 func (deaf) Rejoin(context.Context, string, store.Known) (store.Room, error) {
 	return store.Room{}, store.ErrGone
 }
