@@ -121,7 +121,8 @@ const (
 )
 
 // announce says a user's value to its rooms, to those who watch it and to
-// itself, and notes that they were told: as a rule in one round trip.
+// itself, and notes that they were told: as a rule in one round trip, in a Cluster
+// in two.
 func (s *Store) announce(ctx context.Context, p Presence, entries, watchers []string) error {
 	channels := make([]string, 0, len(entries)+len(watchers)+1)
 	for _, entry := range entries {
@@ -136,6 +137,14 @@ func (s *Store) announce(ctx context.Context, p Presence, entries, watchers []st
 		}
 	}
 	key, text := []string{keysOfUser(p.User).presence()}, presenceText(p)
+	if s.cluster != nil {
+		// Each by its channel's primary: a room is to hear of it in the order of its entries.
+		if err := s.publish(ctx, channels, text); err != nil {
+			return err
+		}
+		_, err := s.run(ctx, saidScript, key, p.PV, text)
+		return err
+	}
 	var calls []call
 	for some := range slices.Chunk(channels, announceChunk) {
 		calls = append(calls, call{saidScript, key, append([]any{"", text}, toAny(some)...)})
