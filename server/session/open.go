@@ -184,6 +184,9 @@ func (d *Door) begin(ctx context.Context, sock Socket, view *presence.View, e En
 		return nil, d.closed("hello", err)
 	}
 	s := d.attach(sock, b.Session, view)
+	if view != nil {
+		s.carry(b.Device) // before anybody finds the session, and asks for its device
+	}
 	d.Hub.Put(s.id, s)
 	d.Log.Debug("session opened", "session", s.id, "client", b.Client)
 	if view == nil {
@@ -191,7 +194,6 @@ func (d *Door) begin(ctx context.Context, sock Socket, view *presence.View, e En
 		out.Secret = secret
 		return s, Reply{Result: out}
 	}
-	s.carry(b.Device)
 	out := s.object(false)
 	out.Secret = secret
 	after, _ := s.regard(ctx, seeWithin, b.Self, b.Contacts, out) // a new session's object is answered as it is

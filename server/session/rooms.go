@@ -153,19 +153,21 @@ var errUnheard = errors.Join(store.ErrUnavailable, errors.New("a channel is not 
 // joinAgain answers a member that joins again. What its socket has had, it has
 // had: the answer's position is the one up to which this socket has everything
 // since its start, and what was before that it does not get: events come in
-// order, each once a socket. It says false if the member was not in: it had been
-// put out, the place will be told so, and it joins as anybody.
+// order, each once a socket. It says false if the member was not in, though the
+// room is the one that it was in: it had been put out, the place will be told so,
+// and it joins as anybody.
 func (s *Session) joinAgain(ctx context.Context, at *place, p *wire.Join) (reply Reply, in bool) {
 	r, err := s.door.Store.Join(ctx, p.Room, s.member(), at.room.Known())
 	if err != nil {
 		return s.fail("room.join", err), true
 	}
-	if r.New {
-		return Reply{}, false
-	}
 	s.mu.Lock()
 	live, epoch, pos, first, start := at.live, at.epoch, at.pos, at.epoch, at.start
 	s.mu.Unlock()
+	if r.New && r.Epoch == epoch {
+		at.room.Wrote(store.Head{Epoch: r.Epoch, Seq: r.Seq})
+		return Reply{}, false
+	}
 	if live {
 		epoch, pos = at.room.Delivered(at.seat)
 	}

@@ -282,8 +282,10 @@ func (s *Session) Moved(ctx context.Context, gen uint64) error {
 	s.mu.Lock()
 	s.gen = gen
 	rooms := make([]store.Return, 0, len(s.places))
+	seats := make([]*hub.Seat, 0, len(s.places))
 	for name, p := range s.places {
 		rooms = append(rooms, store.Return{Room: name, Known: p.room.Known()})
+		seats = append(seats, p.seat)
 	}
 	s.mu.Unlock()
 	again, err := s.door.Store.Regain(ctx, s.member(), nil, rooms, nil)
@@ -296,7 +298,7 @@ func (s *Session) Moved(ctx context.Context, gen uint64) error {
 	for i, r := range again.Rooms {
 		switch {
 		case errors.Is(r.Err, store.ErrNotMember):
-			s.Expelled(rooms[i].Room, nil)
+			s.Expelled(rooms[i].Room, seats[i])
 		case errors.Is(r.Err, store.ErrWiped):
 			s.door.Relay.Suspect()
 		}
@@ -400,6 +402,7 @@ func (s *Session) forget(room string, seat *hub.Seat) {
 // Rejoin makes the session known to a room again, joining it anew if the store
 // lost it.
 func (s *Session) Rejoin(ctx context.Context, room string, known store.Known) (store.Room, error) {
+	at := s.place(room)
 	r, err := s.door.Store.Attach(ctx, room, s.member(), known, true)
 	if errors.Is(err, store.ErrWiped) {
 		if r, err = s.door.Store.Join(ctx, room, s.member(), store.Known{}); err == nil {
@@ -416,7 +419,9 @@ func (s *Session) Rejoin(ctx context.Context, room string, known store.Known) (s
 			p.room.Call(r)
 		}
 	case errors.Is(err, store.ErrNotMember):
-		s.Expelled(room, nil)
+		if at != nil {
+			s.Expelled(room, at.seat)
+		}
 	case errors.Is(err, store.ErrMoved), errors.Is(err, store.ErrGone):
 		s.suspect()
 	}
