@@ -176,6 +176,35 @@ func (s *Session) joinAgain(ctx context.Context, at *place, p *wire.Join) (reply
 	return Reply{Result: joined(p.Room, r, recovered)}, true
 }
 
+// Rejoin makes the session known to a room again, joining it anew if the store
+// lost it.
+func (s *Session) Rejoin(ctx context.Context, room string, known store.Known) (store.Room, error) {
+	at := s.place(room)
+	r, err := s.door.Store.Attach(ctx, room, s.member(), known, true)
+	if errors.Is(err, store.ErrWiped) {
+		if r, err = s.door.Store.Join(ctx, room, s.member(), store.Known{}); err == nil {
+			s.mu.Lock()
+			if p := s.places[room]; p != nil {
+				p.joined = r.Joined
+			}
+			s.mu.Unlock()
+		}
+	}
+	switch {
+	case err == nil:
+		if p := s.place(room); p != nil {
+			p.room.Call(r)
+		}
+	case errors.Is(err, store.ErrNotMember):
+		if at != nil {
+			s.Expelled(room, at.seat)
+		}
+	case errors.Is(err, store.ErrMoved), errors.Is(err, store.ErrGone):
+		s.suspect()
+	}
+	return r, err
+}
+
 func (s *Session) leave(ctx context.Context, params jsontext.Value) Reply {
 	p, bad := parse(params, func(p *wire.Leave) string { return p.Room })
 	if bad != nil {

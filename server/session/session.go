@@ -399,35 +399,6 @@ func (s *Session) forget(room string, seat *hub.Seat) {
 	}
 }
 
-// Rejoin makes the session known to a room again, joining it anew if the store
-// lost it.
-func (s *Session) Rejoin(ctx context.Context, room string, known store.Known) (store.Room, error) {
-	at := s.place(room)
-	r, err := s.door.Store.Attach(ctx, room, s.member(), known, true)
-	if errors.Is(err, store.ErrWiped) {
-		if r, err = s.door.Store.Join(ctx, room, s.member(), store.Known{}); err == nil {
-			s.mu.Lock()
-			if p := s.places[room]; p != nil {
-				p.joined = r.Joined
-			}
-			s.mu.Unlock()
-		}
-	}
-	switch {
-	case err == nil:
-		if p := s.place(room); p != nil {
-			p.room.Call(r)
-		}
-	case errors.Is(err, store.ErrNotMember):
-		if at != nil {
-			s.Expelled(room, at.seat)
-		}
-	case errors.Is(err, store.ErrMoved), errors.Is(err, store.ErrGone):
-		s.suspect()
-	}
-	return r, err
-}
-
 // reader is who the session is to the addressing rules when it reads the log.
 func (s *Session) reader(room string, joined uint64) address.Reader {
 	return address.Reader{User: s.who.User, Client: s.who.Client, Since: joined, Open: s.door.open(room)}
