@@ -73,11 +73,11 @@ func (s *soak) visit(ctx context.Context) error {
 		err = s.crowd.call(bounded)
 	}
 	if err == nil {
-		s.say("all clients are in after %s", tenths(time.Since(began)))
 		var enough <-chan struct{} // nil: the time of --for is
 		if s.o.talk == 0 && off() {
 			enough = ctx.Done()
 		}
+		s.say("all clients are in after %s", tenths(time.Since(began)))
 		err = s.listen(bounded, enough)
 	}
 	if bounded.Err() != nil {
