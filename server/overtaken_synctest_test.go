@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"errors"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"godwit/e2e/fault"
 	"godwit/internal/trial"
@@ -25,6 +27,38 @@ func names(command, begin string) func([][]byte) bool {
 		}
 		return false
 	}
+}
+
+// Who is not answered has no session's secret: nobody could resume what was begun.
+func TestHello_WhoseAnswerIsLostLeavesNoSession(t *testing.T) {
+	var points fault.Points
+	slow := func(s *trial.Settings, node string) {
+		if node == "n1" {
+			s.Store.Dial = points.Dial(s.Store.Dial)
+		}
+	}
+	trio(t, slow, func(t *testing.T, f *trial.Fleet) {
+		enter(t, f, 1, "bob") // the script is there
+		at := points.At(fault.Step{Does: fault.On(":session"), Answered: true})
+		defer at.Release()
+		conn := dial(t, f, 1)
+		refused := make(chan error, 1)
+		go func() { refused <- conn.Call(t.Context(), "hello", wire.Hello{Token: "dev:ann"}, nil) }()
+		<-at.Reached()
+		sessions := func() []string {
+			return slices.DeleteFunc(f.Redis.Keys(), func(key string) bool { return !strings.HasPrefix(key, "gw:{s:") || !strings.HasSuffix(key, ":session") })
+		}
+		if got := sessions(); len(got) != 2 {
+			t.Fatalf("begun are %q", got)
+		}
+		if err := <-refused; err == nil || !strings.Contains(err.Error(), "unavailable") {
+			t.Fatalf("hello: %v", err)
+		}
+		time.Sleep(time.Second)
+		if got := sessions(); len(got) != 1 {
+			t.Errorf("a second later there is %q", got)
+		}
+	})
 }
 
 // While a node is busy with a join, the session may have gone on elsewhere.

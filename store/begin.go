@@ -25,7 +25,8 @@ type Begun struct {
 // its Presence. In one round trip, but in a Cluster, and but for those to be told.
 //
 // On an error begun says whether the session may be there all the same, to be
-// ended; what died on the way is found by the owner, or by a sweep.
+// ended: not known on a single server that did not answer. What died on the way is
+// found by the owner, or by a sweep.
 //
 // Errors: ErrMoved, ErrGone (somebody ended it meanwhile), ErrUnavailable.
 func (s *Store) Begin(ctx context.Context, r Session) (b Begun, begun bool, err error) {
@@ -45,7 +46,8 @@ func (s *Store) Begin(ctx context.Context, r Session) (b Begun, begun bool, err 
 			draft = draft.Next()
 			continue
 		}
-		begun := len(steps) > 3
+		// The record is written by the fourth, or nobody knows what was done.
+		begun := len(steps) > 3 || err != nil && (s.cluster == nil || len(steps) == 3)
 		if err == nil {
 			err = verdict(last(steps))
 		}
