@@ -39,6 +39,10 @@ type Config struct {
 	DrainBudget time.Duration
 	MaxSessions int           // 0: no limit
 	Trace       *trace.Tracer // nil: no send is followed
+
+	// Allowed is asked before anything is written of this node, until it is nil
+	// and the node has joined; a nil func allows.
+	Allowed func(context.Context) error
 }
 
 // Node is one node of the fleet.
@@ -92,7 +96,7 @@ func New(cfg Config, st *store.Store, verifier *auth.Verifier, log *slog.Logger)
 	n.calls = watch.NewCalls(st, cfg.CallTimeout, log)
 	n.relay.Calls(n.calls.Heard)
 	n.relay.Trace(cfg.Trace)
-	n.lease = watch.NewLease(st, cfg.Lease, n.record, n.custody.Whole, n.reclaim, log)
+	n.lease = watch.NewLease(st, cfg.Lease, n.record, n.whole, n.reclaim, log)
 	n.leaving = watch.NewDepartures(st, ref, log)
 	n.mover = move.New(move.Config{
 		Ref: ref, NodeURL: cfg.URL, PublicURL: cfg.PublicURL, Life: cfg.OfferTTL, MaxSessions: cfg.MaxSessions,
@@ -183,6 +187,16 @@ func isClosed(ch <-chan struct{}) bool {
 	default:
 		return false
 	}
+}
+
+// whole is done before each renewal of the lease.
+func (n *Node) whole(ctx context.Context) error {
+	if n.cfg.Allowed != nil && !n.lease.Held() {
+		if err := n.cfg.Allowed(ctx); err != nil {
+			return fmt.Errorf("ask whether the node may join: %w", err)
+		}
+	}
+	return n.custody.Whole(ctx)
 }
 
 // reclaim is done before a node that was fenced writes again.

@@ -27,7 +27,6 @@ import (
 	nodemetrics "godwit/handlers/metrics"
 	"godwit/handlers/socket"
 	"godwit/handlers/traces"
-	"godwit/migrations"
 	"godwit/server"
 	"godwit/server/auth"
 	"godwit/server/session"
@@ -201,19 +200,20 @@ func (m *node) run(ctx context.Context) error {
 		m.log.Warn("dev tokens are accepted from other machines: anybody who reaches this address can be anybody (dev:<user>); "+
 			"set GODWIT_AUTH_SECRET or GODWIT_AUTH_JWKS, or listen on 127.0.0.1", "addr", public.Addr().String())
 	}
-	away := st.Ping(ctx)
-	if away != nil && ctx.Err() == nil {
+	away := m.layout(ctx, st)
+	switch {
+	case unfit(away):
+		return away
+	case away != nil && ctx.Err() == nil:
 		at, _ := store.Where(s.RedisURL) // checked with the settings
 		m.log.Warn("cannot reach Redis at "+at+"; trying again", "error", away)
 	}
 
-	if away == nil {
-		if err := m.layout(ctx, st); err != nil {
-			return err
-		}
-	}
-
 	cfg := m.config()
+	cannot := make(chan error, 1)
+	if away != nil {
+		cfg.Allowed = m.allowed(st, cannot)
+	}
 	tracer, exporter := m.traces()
 	cfg.Trace = tracer
 	var spans *traces.Stats
@@ -254,15 +254,12 @@ func (m *node) run(ctx context.Context) error {
 		signals := p.listen()
 		duties.Go(func() { p.run(fleet, signals) })
 	}
-	failed := make(chan error, 3)
+	failed := make(chan error, 2)
 	if away != nil {
 		duties.Go(func() {
 			select {
 			case <-n.Joined():
 				m.log.Info("Redis reached")
-				if err := m.layout(fleet, st); err != nil {
-					failed <- err
-				}
 			case <-fleet.Done():
 			}
 		})
@@ -281,6 +278,7 @@ func (m *node) run(ctx context.Context) error {
 			m.log.Warn("drain incomplete", "error", drained)
 		}
 	case err = <-failed:
+	case err = <-cannot: // it has not joined: nobody is to be told
 	}
 	stopSockets()
 	handlers.Wait()
@@ -291,21 +289,6 @@ func (m *node) run(ctx context.Context) error {
 	http.Wait()
 	m.log.Info("stopped")
 	return err
-}
-
-// layout refuses a store that this version cannot work on. One that does not
-// answer just now is not refused.
-func (m *node) layout(ctx context.Context, st *store.Store) error {
-	pending, err := migrations.Check(ctx, st)
-	switch {
-	case errors.Is(err, migrations.ErrTooNew), errors.Is(err, migrations.ErrTooOld):
-		return usage{err}
-	case err != nil:
-		m.log.Debug("layout of the keyspace not read", "error", err)
-	case pending:
-		m.log.Warn("the keyspace is of an older version, which this one can work on; when no older node is left, run: godwit migrate up")
-	}
-	return nil
 }
 
 func (m *node) ended(what string, err error) {

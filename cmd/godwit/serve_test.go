@@ -6,10 +6,13 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/redis/go-redis/v9"
 
 	"godwit/client"
 	"godwit/internal/redistest"
@@ -132,6 +135,51 @@ func TestServe_SaysOnceThatRedisIsAwayAndGoesOnTrying(t *testing.T) {
 	}
 	if n := strings.Count(p.String(), "cannot reach Redis"); n != 1 {
 		t.Errorf("said %d times that Redis is away, want once:\n%s", n, p)
+	}
+}
+
+func TestServe_AKeyspaceThatItCannotWorkOnIsRefusedThoughItCouldNotBeReadAtFirst(t *testing.T) {
+	for name, c := range map[string]struct {
+		hide, show func(*redistest.Server, *redis.Client) error
+	}{
+		"Redis is paused": {
+			func(s *redistest.Server, _ *redis.Client) error { s.Stop(); return nil },
+			func(s *redistest.Server, _ *redis.Client) error { s.Cont(); return nil },
+		},
+		"Redis answers, but not that": {
+			func(_ *redistest.Server, rdb *redis.Client) error {
+				return rdb.Do(t.Context(), "ACL", "SETUSER", "default", "-hgetall").Err()
+			},
+			func(_ *redistest.Server, rdb *redis.Client) error {
+				return rdb.Do(t.Context(), "ACL", "SETUSER", "default", "+hgetall").Err()
+			},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			server := redistest.Start(t)
+			rdb := server.Client()
+			if err := rdb.HSet(t.Context(), "gw:schema", "version", 9, "needs", 9).Err(); err != nil {
+				t.Fatal(err)
+			}
+			if err := c.hide(server, rdb); err != nil {
+				t.Fatal(err)
+			}
+			p := launch(t, local("GODWIT_REDIS_URL="+server.URL(), "GODWIT_AUTH_DEV=true"), "serve")
+			_, admin := p.node()
+			p.await(`"level":"WARN","msg":"cannot reach Redis at ` + server.Addr)
+			if status, body := probe(t, admin+"/startupz"); status != http.StatusServiceUnavailable {
+				t.Errorf("startupz answers %d %q, want 503", status, body)
+			}
+			if err := c.show(server, rdb); err != nil {
+				t.Fatal(err)
+			}
+			if code := p.exit(); code != 2 || !strings.Contains(p.String(), "godwit: the keyspace is too new for this binary") {
+				t.Errorf("exit %d, want 2 and why", code)
+			}
+			if keys, err := rdb.Keys(t.Context(), "*").Result(); err != nil || !slices.Equal(keys, []string{"gw:schema"}) {
+				t.Errorf("it wrote there: %q, %v", keys, err)
+			}
+		})
 	}
 }
 
