@@ -137,5 +137,5 @@ func refused(status int, body []byte) error {
 	for _, e := range p.Errors {
 		p.Detail += "; " + e.Location + ": " + e.Message
 	}
-	return &refusal{status, fmt.Sprintf("%s (%d)", p.Detail, status)}
+	return &refusal{status, fmt.Sprintf("%s (%d)", plain(p.Detail), status)}
 }

@@ -105,7 +105,7 @@ func chat(ctx context.Context, o client.Options, room string, in io.Reader, out 
 	}
 	var names []string
 	for _, m := range joined.Members {
-		names = append(names, plain(m.User))
+		names = append(names, m.User)
 	}
 	t.say("-- in %s at node %s, with %s; type a line to send it, Ctrl-D to leave", room, t.client.Session().Node, strings.Join(names, ", "))
 	var reader sync.WaitGroup
@@ -222,7 +222,7 @@ func (t *talk) listen(ctx context.Context) error {
 }
 
 func (t *talk) event(e *wire.RoomEvent) {
-	missed, who := "", plain(e.From.User)
+	missed, who := "", e.From.User
 	if e.Seq != 0 && e.Seq <= t.head {
 		missed = "  (replayed)"
 	}
@@ -245,7 +245,7 @@ func text(data jsontext.Value) string {
 	if json.Unmarshal(data, &s) != nil {
 		s = string(data)
 	}
-	return plain(s)
+	return s
 }
 
 // plain shows what a terminal would obey as a mark.
@@ -263,7 +263,7 @@ func plain(s string) string {
 // worth a word, though nothing of it shows.
 func (t *talk) state(s client.State) {
 	if moved, ok := s.(client.Redirected); ok {
-		t.say("-- moved to node %s", plain(moved.To))
+		t.say("-- moved to node %s", moved.To)
 		return
 	}
 	d, lost := s.(client.Disconnected)
@@ -289,7 +289,7 @@ func cause(d client.Disconnected) string {
 		return d.Code.String()
 	}
 	if refused := (*wire.Error)(nil); errors.As(d.Err, &refused) {
-		return plain(refused.Message)
+		return refused.Message
 	}
 	why := d.Err
 	for inner := why; inner != nil; inner = errors.Unwrap(inner) {
@@ -298,8 +298,9 @@ func cause(d client.Disconnected) string {
 	return why.Error()
 }
 
+// say prints a line. What others say in it is shown, and never obeyed.
 func (t *talk) say(format string, args ...any) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	fmt.Fprintf(t.out, format+"\n", args...)
+	fmt.Fprintln(t.out, plain(fmt.Sprintf(format, args...)))
 }

@@ -81,7 +81,7 @@ func undrain(ctx context.Context, a *operator, path string, out io.Writer) error
 	if d.State != "stopped" {
 		return fmt.Errorf("node %s has not ended its drain yet: it is %s", d.Node, d.State)
 	}
-	fmt.Fprintf(out, "node %s takes sockets again; %s\n", d.Node, counts(d))
+	fmt.Fprintf(out, "node %s takes sockets again; %s\n", plain(d.Node), counts(d))
 	return nil
 }
 
@@ -152,7 +152,7 @@ func counts(d api.Drain) string {
 // show shows how a drain goes: on a terminal in one line that changes, else in
 // a line for each change.
 func (w *watcher) show(d api.Drain) {
-	line := fmt.Sprintf("%s %s: %s, %.1f/s", d.Node, d.State, counts(d), d.Rate)
+	line := fmt.Sprintf("%s %s: %s, %.1f/s", plain(d.Node), plain(d.State), counts(d), d.Rate)
 	if d.State == "running" {
 		line += ", eta " + (time.Duration(d.ETAMS) * time.Millisecond).Round(time.Second).String()
 	}

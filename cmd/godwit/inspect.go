@@ -53,9 +53,9 @@ func inspect(env []string, use, short string, args cobra.PositionalArgs, show fu
 func nodesCommand(env []string) *cobra.Command {
 	return inspect(env, "nodes", "List the nodes of the fleet", cobra.NoArgs,
 		func(ctx context.Context, i *inspector, _ []string, out io.Writer) error {
-			return printList(ctx, i, out, "/nodes", "NODE\tSTATE\tSESSIONS\tROOMS\tLOAD\tLEASE\tREVISION\tBOOT", func(n api.Node) string {
+			return printList(ctx, i, out, "/nodes", "NODE\tSTATE\tSESSIONS\tROOMS\tLOAD\tLEASE\tREVISION\tBOOT", func(n api.Node) []any {
 				lease := (time.Duration(n.LeaseMS) * time.Millisecond).Round(100 * time.Millisecond)
-				return fmt.Sprintf("%s\t%s\t%d\t%d\t%d\t%s\t%s\t%s", n.Node, n.State, n.Sessions, n.Rooms, n.Load, lease, n.Revision, n.Boot)
+				return []any{n.Node, n.State, n.Sessions, n.Rooms, n.Load, lease, n.Revision, n.Boot}
 			})
 		})
 }
@@ -64,8 +64,8 @@ func roomsCommand(env []string) *cobra.Command {
 	return inspect(env, "rooms [PREFIX]", "List the rooms of the fleet, or those whose names begin so", cobra.MaximumNArgs(1),
 		func(ctx context.Context, i *inspector, args []string, out io.Writer) error {
 			return printList(ctx, i, out, "/rooms?prefix="+url.QueryEscape(strings.Join(args, "")), "ROOM\tMEMBERS\tSEQ\tLOG\tIN CALL\tEPOCH",
-				func(r api.RoomState) string {
-					return fmt.Sprintf("%s\t%d\t%d\t%d\t%t\t%s", r.Room, r.MemberCount, r.Seq, r.LogLength, r.InCall, r.Epoch)
+				func(r api.RoomState) []any {
+					return []any{r.Room, r.MemberCount, r.Seq, r.LogLength, r.InCall, r.Epoch}
 				})
 		})
 }
@@ -77,10 +77,16 @@ func roomCommand(env []string) *cobra.Command {
 				fields(tw, "room", r.Room, "epoch", r.Epoch, "seq", r.Seq, "in call", r.InCall, "entries kept", r.LogLength, "members", r.MemberCount)
 				fmt.Fprintln(tw, "\nUSER\tCLIENT\tDEVICE\tNODE\tSTATE\tSESSION")
 				for _, m := range r.Members {
-					fmt.Fprintf(tw, "%s\t%d\t%s\t%s\t%s\t%s\n", m.User, m.Client, m.Device, m.Node, m.State, m.Session)
+					cells(tw, m.User, m.Client, m.Device, m.Node, m.State, m.Session)
 				}
 				if r.More {
 					fmt.Fprintf(tw, "... and %d more\n", r.MemberCount-len(r.Members))
+				}
+				if len(r.Call) > 0 {
+					fmt.Fprintln(tw, "\nIN THE CALL\tCLIENT")
+				}
+				for _, m := range r.Call {
+					cells(tw, m.User, m.Client)
 				}
 			})
 		})
@@ -117,11 +123,11 @@ func userCommand(env []string) *cobra.Command {
 					if d.Auto {
 						by = "a timer"
 					}
-					fmt.Fprintf(tw, "%d\t%s\t%d\t%s\t%s\t%s\n", d.Client, d.Device, d.Presence, by, d.Since.Format(time.RFC3339), d.Session)
+					cells(tw, d.Client, d.Device, d.Presence, by, d.Since.Format(time.RFC3339), d.Session)
 				}
 				fmt.Fprintln(tw, "\nCLIENT\tDEVICE\tNODE\tSTATE\tROOMS\tSESSION")
 				for _, s := range u.Sessions {
-					fmt.Fprintf(tw, "%d\t%s\t%s\t%s\t%d\t%s\n", s.Client, s.Device, s.Node, s.State, len(s.Rooms), s.Session)
+					cells(tw, s.Client, s.Device, s.Node, s.State, len(s.Rooms), s.Session)
 				}
 			})
 		})
@@ -130,8 +136,18 @@ func userCommand(env []string) *cobra.Command {
 // fields prints names and values, a line each.
 func fields(w io.Writer, pairs ...any) {
 	for i := 0; i+1 < len(pairs); i += 2 {
-		fmt.Fprintf(w, "%v\t%v\n", pairs[i], pairs[i+1])
+		cells(w, pairs[i], pairs[i+1])
 	}
+}
+
+// cells prints a line of a table. What users call themselves, and their rooms, is
+// shown, and never obeyed by the terminal.
+func cells(w io.Writer, row ...any) {
+	words := make([]string, len(row))
+	for i, cell := range row {
+		words[i] = plain(fmt.Sprint(cell))
+	}
+	fmt.Fprintln(w, strings.Join(words, "\t"))
 }
 
 // printOne asks for one thing.
@@ -149,7 +165,7 @@ func printOne[T any](ctx context.Context, i *inspector, out io.Writer, path stri
 }
 
 // printList asks for a whole list, part by part.
-func printList[T any](ctx context.Context, i *inspector, out io.Writer, path, heads string, row func(T) string) error {
+func printList[T any](ctx context.Context, i *inspector, out io.Writer, path, heads string, row func(T) []any) error {
 	all := []T{}
 	sign := "?"
 	if strings.Contains(path, "?") {
@@ -175,7 +191,7 @@ func printList[T any](ctx context.Context, i *inspector, out io.Writer, path, he
 	tw := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(tw, heads)
 	for _, one := range all {
-		fmt.Fprintln(tw, row(one))
+		cells(tw, row(one)...)
 	}
 	return tw.Flush()
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/go-json-experiment/json"
 
+	"godwit/client"
 	api "godwit/handlers/admin"
 )
 
@@ -16,12 +17,14 @@ func TestInspect_AFleetIsShownAsItIs(t *testing.T) {
 	env := []string{opsToken, "USER=eve"}
 	room := "team/50% \U0001F426"
 	var sid string
+	var talker *client.Client
 	const name = "bob/50% \U0001F426"
 	for i, who := range []string{"dev:ann", "dev:" + name} {
 		p, err := login(t, c.urls[i], who)
 		if err != nil {
 			t.Fatal(err)
 		}
+		talker = p
 		for _, name := range []string{room, "other"} {
 			if _, err := p.Join(t.Context(), name); err != nil {
 				t.Fatal(err)
@@ -51,7 +54,17 @@ func TestInspect_AFleetIsShownAsItIs(t *testing.T) {
 	if out = show("rooms", "team/50%"); !strings.Contains(out, room) || strings.Contains(out, "other") {
 		t.Errorf("with a prefix:\n%s", out)
 	}
-	has(show("room", room), "ann", "bob", "n1", "n2", "live", sid)
+	if out = show("room", room); strings.Contains(out, "IN THE CALL") {
+		t.Errorf("nobody is in its call:\n%s", out)
+	}
+	has(out, "ann", "bob", "n1", "n2", "live", sid)
+	if _, err := talker.Call(t.Context(), room); err != nil {
+		t.Fatal(err)
+	}
+	_, in, _ := strings.Cut(show("room", room), "IN THE CALL")
+	if has(in, name); strings.Contains(in, "ann") {
+		t.Errorf("ann is in no call:\n%s", in)
+	}
 	has(show("session", sid), "user     "+name, "n2 (", "in room  other", "in room  "+room)
 
 	has(show("user", name), "user      "+name, "presence  3", "in room   other", "in room   "+room, "a timer", "n2", "live", sid)
@@ -113,4 +126,43 @@ func TestInspect_AFleetIsShownAsItIs(t *testing.T) {
 	}
 	c.nodes[0].await(`"admin change".*"method":"DELETE","path":"/admin/v1/users/bob%2F50%25%20.*/sessions","status":204,"operator":"eve@`)
 	has(show("user", name), "presence  0")
+}
+
+func TestInspect_NothingThatATerminalObeysIsShown(t *testing.T) {
+	n := serveInside(t, opsToken)
+	const title = "\x1b]0;x\x07\u009b2J\n\t"
+	p, err := login(t, n.url, "dev:mal"+title+"lory", func(o *client.Options) { o.Device = "phone" + title })
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.Join(t.Context(), "room"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.Call(t.Context(), "room"); err != nil {
+		t.Fatal(err)
+	}
+	const shown = "\uFFFD]0;x\uFFFD\uFFFD2J\uFFFD\uFFFD"
+	for _, c := range []struct {
+		args  []string
+		lines int
+		want  []string
+	}{
+		{[]string{"rooms"}, 2, []string{"room"}},
+		{[]string{"room", "room"}, 12, []string{"room", "mal" + shown + "lory", "phone" + shown}},
+		{[]string{"user", "mal" + title + "lory"}, 10, []string{"room", "mal" + shown + "lory", "phone" + shown}},
+		{[]string{"session", p.Session().Session}, 11, []string{"room", "mal" + shown + "lory", "phone" + shown}},
+		{[]string{"room", "no" + title}, 1, []string{"no" + shown}},
+		{[]string{"drain", "no" + title}, 1, []string{"no" + shown}},
+	} {
+		_, out, errs := once([]string{opsToken}, append(c.args, "--admin", n.admin)...)
+		out += errs
+		for _, want := range c.want {
+			if !strings.Contains(out, want) {
+				t.Errorf("%s: no %q in:\n%q", c.args[0], want, out)
+			}
+		}
+		if strings.ContainsAny(out, "\x1b\x07\u009b\t") || strings.Count(out, "\n") != c.lines {
+			t.Errorf("%s prints %d lines, want %d and nothing that is obeyed:\n%q", c.args[0], strings.Count(out, "\n"), c.lines, out)
+		}
+	}
 }
