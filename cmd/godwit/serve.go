@@ -57,14 +57,14 @@ func serve(ctx context.Context, env []string, out, errs io.Writer) error {
 	if err != nil {
 		return usage{fmt.Errorf("the settings are wrong:\n%w\ngodwit serve -h lists them", err)}
 	}
-	log := newLogger(s, errs)
+	log, audit := newLoggers(s, errs)
 	sort.Strings(unknown)
 	for _, name := range unknown {
 		log.Warn("unknown setting; godwit serve -h lists those there are", "name", name)
 	}
 	ctx, stop := untilSignal(ctx)
 	defer stop()
-	return within(ctx, s.DrainBudget, func() error { return newMain(s, log, out).run(ctx) })
+	return within(ctx, s.DrainBudget, func() error { return newMain(s, log, audit, out).run(ctx) })
 }
 
 // errOverdue is a stop that did not end in time.
@@ -121,40 +121,21 @@ func untilSignal(ctx context.Context) (_ context.Context, stop func()) {
 	}
 }
 
-func newLogger(s Settings, w io.Writer) *slog.Logger {
-	var level slog.Level
-	_ = level.UnmarshalText([]byte(s.LogLevel)) // checked with the settings
-	opt := &slog.HandlerOptions{Level: level}
-	if s.LogFormat == "text" || s.LogFormat == "" && terminal(w) {
-		return slog.New(slog.NewTextHandler(w, opt))
-	}
-	return slog.New(slog.NewJSONHandler(w, opt))
-}
-
-func terminal(w io.Writer) bool {
-	f, ok := w.(*os.File)
-	if !ok {
-		return false
-	}
-	info, err := f.Stat()
-	return err == nil && info.Mode()&os.ModeCharDevice != 0
-}
-
 // node is one node's process: its parts, and how they start and stop.
 type node struct {
-	s   Settings
-	log *slog.Logger
-	out io.Writer
+	s          Settings
+	log, audit *slog.Logger
+	out        io.Writer
 }
 
-func newMain(s Settings, log *slog.Logger, out io.Writer) *node {
+func newMain(s Settings, log, audit *slog.Logger, out io.Writer) *node {
 	if s.NodeID == "" {
 		s.NodeID = xid.New().String()
 	}
 	if s.Revision == "" {
 		s.Revision = revision()
 	}
-	return &node{s: s, log: log.With("node", s.NodeID), out: out}
+	return &node{s: s, log: log.With("node", s.NodeID), audit: audit.With("node", s.NodeID), out: out}
 }
 
 // headerLimit is how large a request's headers may be, in bytes: a handshake
@@ -231,9 +212,9 @@ func (m *node) run(ctx context.Context) error {
 	router.Method(http.MethodGet, "/v1/statusd", binary.Statusd(n, ws))
 	web := m.server(router)
 	ops := m.server(admin.New(admin.Config{
-		Token: s.AdminToken, State: n.State, Fleet: n.Fleet(), MessageBytes: s.MaxMessage, MaxContacts: s.MaxContacts,
+		Token: s.AdminToken, State: n.State, Fleet: n.Fleet(), MessageBytes: messageBytes(s), MaxContacts: s.MaxContacts,
 		Metrics:  nodemetrics.New(nodemetrics.Config{Node: n, Sockets: ws, Store: st, Revision: s.Revision, Version: revision(), Traces: spans, Log: m.log}),
-		Profiles: s.Pprof, Log: m.log,
+		Profiles: s.Pprof, Log: m.log, Audit: m.audit,
 	}))
 
 	// The order of the stop: sockets, then the node that served them, then

@@ -6,6 +6,7 @@
 package admin
 
 import (
+	"context"
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/base64"
@@ -36,6 +37,7 @@ type Config struct {
 	Metrics     Metrics
 	Profiles    bool // serve /debug/pprof, behind the token
 	Log         *slog.Logger
+	Audit       *slog.Logger // of what operators change
 }
 
 // Metrics shows what the node counts, and counts what is asked of this way in.
@@ -65,7 +67,7 @@ type api struct {
 // New serves the probes, /metrics, /openapi.json, /admin/v1 and maybe /debug/pprof.
 func New(cfg Config) http.Handler {
 	r := chi.NewRouter()
-	r.Use(served(cfg.Metrics.Served), jsonBody, guard(cfg.Token), audit(cfg.Log))
+	r.Use(served(cfg.Metrics.Served), jsonBody, guard(cfg.Token), audit(cfg.Audit))
 	r.NotFound(func(w http.ResponseWriter, _ *http.Request) { problem(w, http.StatusNotFound, "there is nothing here") })
 	r.MethodNotAllowed(func(w http.ResponseWriter, _ *http.Request) {
 		problem(w, http.StatusMethodNotAllowed, "this path has other methods")
@@ -172,7 +174,8 @@ func (a *api) failed(err error) error {
 		return huma.Error404NotFound(err.Error())
 	case errors.Is(err, fleet.ErrNoAnswer):
 		return huma.Error504GatewayTimeout(err.Error() + ": it may have done it; look again")
-	case errors.Is(err, store.ErrUnavailable):
+	case errors.Is(err, store.ErrUnavailable), errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		// Whoever asked has gone, or the store has had its time.
 		a.log.Debug("admin request not answered", "error", err)
 		return huma.ErrorWithHeaders(huma.Error503ServiceUnavailable("the store cannot be reached: the outcome is unknown, ask again"),
 			http.Header{"Retry-After": {"1"}})

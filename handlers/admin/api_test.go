@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -150,7 +151,7 @@ func (s *script) End(_ context.Context, sid string) error {
 }
 
 func (s *script) served(token string) http.Handler {
-	return New(Config{Token: token, State: func() server.State { return server.State{} }, Fleet: s, MessageBytes: 100, MaxContacts: 1000, Metrics: &counts{}, Log: slog.New(slog.DiscardHandler)})
+	return New(Config{Token: token, State: func() server.State { return server.State{} }, Fleet: s, MessageBytes: 100, MaxContacts: 1000, Metrics: &counts{}, Log: slog.New(slog.DiscardHandler), Audit: slog.New(slog.DiscardHandler)})
 }
 
 // request makes one request with the token, unless a header says otherwise.
@@ -249,6 +250,8 @@ func TestAPI_EachErrorHasItsStatus(t *testing.T) {
 		{fmt.Errorf("x: %w", fleet.ErrNoAnswer), 504, "look again"},
 		{fmt.Errorf("list nodes: %w: dial 10.0.0.7", store.ErrUnavailable), 503, "ask again"},
 		{fmt.Errorf("x: %w", &fleet.Wrong{Why: "4 contacts, at most 3"}), 422, "4 contacts, at most 3"},
+		{context.Canceled, 503, "ask again"},
+		{fmt.Errorf("x: %w", context.DeadlineExceeded), 503, "ask again"},
 		{errors.New("secret detail"), 500, "log"},
 	} {
 		s := &script{err: c.err}
@@ -261,6 +264,48 @@ func TestAPI_EachErrorHasItsStatus(t *testing.T) {
 			if retry := w.Header().Get("Retry-After"); (c.status == 503) != (retry != "") {
 				t.Errorf("%d with Retry-After %q", c.status, retry)
 			}
+		}
+	}
+}
+
+func TestAPI_WhoHangsUpIsNoError(t *testing.T) {
+	for _, c := range []struct {
+		err  error
+		want bool
+	}{{fmt.Errorf("order: %w", context.Canceled), false}, {errors.New("broken"), true}} {
+		var b bytes.Buffer
+		h := New(Config{
+			Token: "right", State: func() server.State { return server.State{} }, Fleet: &script{nodes: []store.Node{{}}, err: c.err}, Metrics: &counts{},
+			Log: slog.New(slog.NewTextHandler(&b, nil)), Audit: slog.New(slog.DiscardHandler),
+		})
+		request(h, "POST", "/admin/v1/nodes/n1/drain", "")
+		if got := strings.Contains(b.String(), "level=ERROR"); got != c.want {
+			t.Errorf("%v: an error is logged: %t, want %t: %s", c.err, got, c.want, &b)
+		}
+	}
+}
+
+func TestAPI_AMessageMayBeAsLongAsOneOfAClient(t *testing.T) {
+	const most = 200_000 // far above what other bodies may hold
+	s := &script{nodes: []store.Node{{}}}
+	h := New(Config{
+		Token: "right", State: func() server.State { return server.State{} }, Fleet: s, MessageBytes: most, Metrics: &counts{},
+		Log: slog.New(slog.DiscardHandler), Audit: slog.New(slog.DiscardHandler),
+	})
+	body := func(data int) string {
+		return `{"data":"` + strings.Repeat("x", data-len(`""`)) + `","type":1,"to":{"user":"` + strings.Repeat(`\u00fc`, 64) + `"}}`
+	}
+	for _, c := range []struct {
+		name, path, body string
+		status           int
+	}{
+		{"the longest", "/admin/v1/rooms/r1/messages", body(most), 200},
+		{"a byte more", "/admin/v1/rooms/r1/messages", body(most + 1), 422},
+		{"without end", "/admin/v1/rooms/r1/messages", body(2 * most), 413},
+		{"elsewhere", "/admin/v1/nodes/n1/drain", body(most), 413},
+	} {
+		if w := request(h, "POST", c.path, c.body); w.Code != c.status {
+			t.Errorf("%s: %d %s, want %d", c.name, w.Code, w.Body, c.status)
 		}
 	}
 }

@@ -15,6 +15,9 @@ import (
 // logBytes bounds the data of one part of a log, which has one entry at least.
 const logBytes = 256 << 10
 
+// besideData is what a message's body may hold besides its data, in bytes.
+const besideData = 8 << 10
+
 // Addressee is whom a message is for.
 type Addressee struct {
 	User   *string `json:"user,omitempty"`
@@ -73,7 +76,8 @@ type Said struct {
 
 func (a *api) serveMessages(h huma.API) {
 	huma.Register(h, operation(http.MethodGet, "/rooms/{room}/log", "read-log", "A room's log, oldest first"), a.readLog)
-	huma.Register(h, operation(http.MethodPost, "/rooms/{room}/messages", "send-message", "Send a message as the system"), a.say)
+	long := func(op *huma.Operation) { op.MaxBodyBytes = max(bodyMost, int64(a.messageBytes)+besideData) }
+	huma.Register(h, operation(http.MethodPost, "/rooms/{room}/messages", "send-message", "Send a message as the system", long), a.say)
 }
 
 func (a *api) readLog(ctx context.Context, in *struct {

@@ -138,7 +138,7 @@ func TestAPI_EveryChangeIsLoggedAndNothingElse(t *testing.T) {
 	for _, p := range paths[:len(paths)-1] {
 		var b bytes.Buffer
 		s := &script{nodes: []store.Node{{}}}
-		h := New(Config{Token: "right", State: func() server.State { return server.State{} }, Fleet: s, Metrics: &counts{}, Log: slog.New(slog.NewTextHandler(&b, nil))})
+		h := New(Config{Token: "right", State: func() server.State { return server.State{} }, Fleet: s, Metrics: &counts{}, Log: slog.New(slog.DiscardHandler), Audit: slog.New(slog.NewTextHandler(&b, nil))})
 		request(h, p.method, p.path, p.body, "X-Operator", "eve", "User-Agent", "curl")
 		line := b.String()
 		if p.method == "GET" {

@@ -38,7 +38,7 @@ func watched(token string, pprof bool, log io.Writer) (http.Handler, *counts) {
 	c := &counts{}
 	return New(Config{
 		Token: token, State: func() server.State { return server.State{} }, Fleet: &script{}, Metrics: c, Profiles: pprof,
-		Log: slog.New(slog.NewTextHandler(log, nil)),
+		Log: slog.New(slog.DiscardHandler), Audit: slog.New(slog.NewTextHandler(log, nil)),
 	}), c
 }
 
