@@ -15,7 +15,7 @@ type IdleOptions struct {
 }
 
 // Idle sets a device's presence by whether somebody uses it: Idle when nobody
-// has for a while, Active at the next Touch. What the user has set on this
+// has for a while, Active from the beginning and at the next Touch. What the user has set on this
 // device, by SetPresence, it leaves alone.
 type Idle struct {
 	client *Client
@@ -48,6 +48,19 @@ func (i *Idle) Run(ctx context.Context) error {
 	t := time.NewTimer(i.opts.After)
 	defer t.Stop()
 	idle := false
+	set := func() error {
+		value := i.opts.Active
+		if idle {
+			value = i.opts.Idle
+		}
+		if err := i.client.setPresence(ctx, value, byIdle); err != nil && ctx.Err() == nil {
+			return err
+		}
+		return nil
+	}
+	if err := set(); err != nil {
+		return err
+	}
 	for {
 		now := idle
 		select {
@@ -65,14 +78,7 @@ func (i *Idle) Run(ctx context.Context) error {
 			continue
 		}
 		idle = now
-		value := i.opts.Active
-		if idle {
-			value = i.opts.Idle
-		}
-		if i.client.byUser() {
-			continue
-		}
-		if err := i.client.SetAutoPresence(ctx, value); err != nil && ctx.Err() == nil {
+		if err := set(); err != nil {
 			return err
 		}
 	}

@@ -64,3 +64,43 @@ func TestIdle_FollowsTheUserAndNotOverItsWord(t *testing.T) {
 		}
 	})
 }
+
+// Active and Idle are the application's, and it begins with Active.
+func TestIdle_BeginsWithActive(t *testing.T) {
+	for _, said := range []struct {
+		what  string
+		begin *uint8
+		want  uint8
+	}{
+		{"nothing was set", nil, 7},
+		{"an idle timer was", new(uint8(0x80 | 2)), 7},
+		{"the user has", new(uint8(1)), 1},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			f := trial.Start(trial.Options{Bubble: true})
+			defer f.Close()
+			c, err := client.Dial(t.Context(), client.Options{
+				URLs: f.URLs(), Dial: f.Dial, Presence: said.begin,
+				Token: func(context.Context) (string, error) { return "dev:ann", nil },
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			idle := client.NewIdle(c, client.IdleOptions{After: 10 * time.Second, Active: 7, Idle: 4})
+			ctx, stop := context.WithCancel(t.Context())
+			var running sync.WaitGroup
+			running.Go(func() {
+				if err := idle.Run(ctx); err != nil {
+					t.Error(err)
+				}
+			})
+			time.Sleep(time.Second)
+			if got := c.Self(); got != said.want {
+				t.Errorf("%s: %d, want %d", said.what, got, said.want)
+			}
+			stop()
+			running.Wait()
+			_ = c.Close(t.Context())
+		})
+	}
+}

@@ -23,6 +23,9 @@ type sightings struct {
 	of   map[string]sighting
 	self sighting
 	set  *uint8 // the presence byte that the application set last; nil: none
+	// setting is the request that says it, answered or not. There is one at most:
+	// two that are repeated each for itself could end in the older one.
+	setting *request
 	// begun: the first login has told all, and from now on changes are events.
 	begun bool
 }
@@ -35,48 +38,78 @@ type sighting struct {
 	contact bool
 }
 
-// auto is the bit of a presence byte that an idle timer sets.
-const auto = 0x80
+const (
+	// auto is the bit of a presence byte that an idle timer sets.
+	auto uint8 = 0x80
+	// atFirst is how a device stands that has set nothing.
+	atFirst = auto | 3
+)
 
 // SetPresence sets how present this device is, as its user wants it: 0, offline
 // or invisible, to 127. It holds over idle timers and over the user's other
 // devices until one of them says otherwise. What others see, and what an
 // application shows of its own user, comes as PresenceChanged with Self: it may
 // be another device's. The client says it again by itself when it has to begin a
-// new session, and only then. It is repeated until it is answered.
+// new session, and only then. It is repeated until it is answered, or until a
+// later one takes its place: the error is nil then, too.
 func (c *Client) SetPresence(ctx context.Context, value uint8) error {
-	return c.setPresence(ctx, value, false)
+	return c.setPresence(ctx, value, byUser)
 }
 
 // SetAutoPresence is SetPresence for an idle timer: it counts only where the
 // user has said nothing on any device, and the greatest of all devices counts.
 // It takes back what the user has said on this one. See Idle.
 func (c *Client) SetAutoPresence(ctx context.Context, value uint8) error {
-	return c.setPresence(ctx, value, true)
+	return c.setPresence(ctx, value, byTimer)
 }
 
-func (c *Client) setPresence(ctx context.Context, value uint8, timer bool) error {
+// setter is who sets the device.
+type setter int
+
+const (
+	byUser setter = iota
+	byTimer
+	byIdle // as byTimer, unless the device stands so already, or its user has set it
+)
+
+func (c *Client) setPresence(ctx context.Context, value uint8, who setter) error {
 	if value > wire.MostPresence {
 		return fmt.Errorf("set presence: %d is over %d", value, wire.MostPresence)
 	}
 	b := value
-	if timer {
+	if who != byUser {
 		b |= auto
 	}
+	r := ask("presence.set", wire.SetPresence{Presence: &value, Auto: who != byUser}, new(wire.Empty))
 	c.mu.Lock()
+	if who == byIdle && c.seen.keepsLocked(b) {
+		c.mu.Unlock()
+		return nil
+	}
 	c.seen.set = &b
+	err := c.askLocked(ctx, r)
+	if err == nil {
+		c.overtakenLocked(c.seen.setting)
+		c.seen.setting = r
+	}
 	c.mu.Unlock()
-	if err := c.do(ctx, ask("presence.set", wire.SetPresence{Presence: &value, Auto: timer}, new(wire.Empty))); err != nil {
+	if err == nil {
+		err = c.outcome(ctx, r)
+	}
+	if err != nil {
 		return fmt.Errorf("set presence: %w", err)
 	}
 	return nil
 }
 
-// byUser says whether the last to set this device was its user.
-func (c *Client) byUser() bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.seen.set != nil && *c.seen.set&auto == 0
+// keepsLocked says whether the device is left as it is by an idle timer that
+// would set it to a byte.
+func (s *sightings) keepsLocked(b uint8) bool {
+	now := atFirst
+	if s.set != nil {
+		now = *s.set
+	}
+	return now&auto == 0 || now == b && (s.setting == nil || s.setting.settled && s.setting.err == nil)
 }
 
 // Presence is how present a user is, as far as this session sees it: 0 also for

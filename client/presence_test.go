@@ -232,3 +232,48 @@ func TestPresence_FromARedirectOnTheNewSocketTells(t *testing.T) {
 		t.Errorf("self is %d and bob %d, want 1 and 0", c.Self(), c.Presence("bob"))
 	}
 }
+
+// A set that is said again after `unavailable` is not said over a later one.
+func TestPresence_OfTwoThatAreSetTheLaterOneStands(t *testing.T) {
+	s := newScript(t)
+	o := options(s)
+	c, p := s.dialSeeing(o, 3)
+	by := func(set func(context.Context, uint8) error, value uint8) func(testing.TB) (any, error) {
+		return async(func() (any, error) { return nil, set(t.Context(), value) })
+	}
+	timer := by(c.SetAutoPresence, 2)
+	late := wire.Errorf(wire.Unavailable, "not now")
+	late.Data.RetryAfterMS = patience.Milliseconds()
+	p.refuse(p.want("presence.set"), late)
+	p.sync()
+	user := by(c.SetPresence, 1)
+	p.answer(p.want("presence.set"), wire.Empty{})
+	if _, err := user(t); err != nil {
+		t.Error(err)
+	}
+	if _, err := timer(t); err != nil {
+		t.Errorf("what another has overtaken: %v", err)
+	}
+
+	// One that is on its way when the socket goes is not said by the next one.
+	timer = by(c.SetAutoPresence, 2)
+	p.want("presence.set")
+	user = by(c.SetPresence, 5)
+	p.want("presence.set")
+	p.cut()
+	p = s.accept()
+	p.answer(p.want("resume"), resumed())
+	f := p.want("presence.set")
+	if string(f.Params) != `{"presence":5}` {
+		t.Errorf("said again: %s", f.Params)
+	}
+	p.answer(f, wire.Empty{})
+	if _, err := user(t); err != nil {
+		t.Error(err)
+	}
+	if _, err := timer(t); err != nil {
+		t.Errorf("what another has overtaken: %v", err)
+	}
+	p.sync()
+	p.quiet()
+}

@@ -70,15 +70,27 @@ func appendCall(b []byte, method string, params any) ([]byte, error) {
 // that was written when ctx ends is not repeated, but its answer is applied.
 func (c *Client) do(ctx context.Context, r *request) error {
 	c.mu.Lock()
+	err := c.askLocked(ctx, r)
+	c.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	return c.outcome(ctx, r)
+}
+
+// askLocked makes a request, of which outcome is to be called, or says why not.
+func (c *Client) askLocked(ctx context.Context, r *request) error {
 	if err := c.refusedLocked(ctx); err != nil {
-		c.mu.Unlock()
 		return err
 	}
 	c.addLocked(r)
 	c.callingLocked()
-	c.mu.Unlock()
-	defer c.called()
+	return nil
+}
 
+// outcome is do from where the request is made.
+func (c *Client) outcome(ctx context.Context, r *request) error {
+	defer c.called()
 	select {
 	case <-r.done:
 		return r.err
@@ -92,6 +104,15 @@ func (c *Client) do(ctx context.Context, r *request) error {
 	c.dropLocked(r)
 	r.once = true
 	return context.Cause(ctx)
+}
+
+// overtakenLocked ends a request, if there is one, that a later one makes
+// pointless.
+func (c *Client) overtakenLocked(r *request) {
+	if r != nil {
+		c.dropLocked(r)
+		r.settle(nil)
+	}
 }
 
 // refusedLocked is why no call can be made now.
