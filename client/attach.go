@@ -288,7 +288,7 @@ func (c *Client) attached(k *conn, res jsontext.Value) error {
 		c.emitLocked(Resumed{s.Node, s.Rooms}, nil, wire.Position{})
 		c.resumedLocked(s.Rooms, nil)
 	}
-	c.attachedLocked(&s)
+	c.attachedLocked(k, &s)
 	c.pumpLocked()
 	return nil
 }

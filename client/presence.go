@@ -2,7 +2,10 @@ package client
 
 import (
 	"context"
+	"errors"
 	"fmt"
+
+	"github.com/go-json-experiment/json/jsontext"
 
 	"godwit/wire"
 )
@@ -36,6 +39,9 @@ type sighting struct {
 	pv    uint64
 	// contact says that we do not see the user by a room alone.
 	contact bool
+	// doubtful says that the last session object was cut and did not name the user:
+	// it is among those who follow, or offline.
+	doubtful bool
 }
 
 const (
@@ -175,6 +181,10 @@ func (c *Client) changedLocked(p PresenceChanged) {
 // sightLocked notes what was told of a user.
 func (c *Client) sightLocked(user string, value uint8, pv uint64) {
 	s, there := c.seen.of[user]
+	if there && s.doubtful {
+		s.doubtful = false
+		c.seen.of[user] = s
+	}
 	if there && pv <= s.pv {
 		return
 	}
@@ -187,20 +197,22 @@ func (c *Client) sightLocked(user string, value uint8, pv uint64) {
 	}
 }
 
-// attachedLocked takes what a session object says of presence: it names all who
-// are not offline, or, cut, the others follow.
-func (c *Client) attachedLocked(s *wire.Session) {
+// attachedLocked takes what the session object that came on k says of presence: it
+// names all who are not offline, or, cut, the others follow.
+func (c *Client) attachedLocked(k *conn, s *wire.Session) {
 	named := make(map[string]bool, len(s.Presence))
 	for _, p := range s.Presence {
 		named[p.User] = true
 	}
+	cut := len(s.Presence) >= wire.PresenceTold
 	for user, was := range c.seen.of {
-		if named[user] {
-			continue
-		}
-		delete(c.seen.of, user)
-		if was.value != 0 {
-			c.changedLocked(PresenceChanged{User: user})
+		switch {
+		case named[user]:
+		case cut && was.value != 0:
+			was.doubtful = true
+			c.seen.of[user] = was
+		default:
+			c.unseenLocked(user, was)
 		}
 	}
 	for _, p := range s.Presence {
@@ -208,7 +220,41 @@ func (c *Client) attachedLocked(s *wire.Session) {
 	}
 	c.seen.self.pv = 0 // of what it was told under, a session object says nothing
 	c.selfLocked(s.Self)
+	if cut && c.seen.begun {
+		c.awaitRestLocked(k)
+	}
 	c.seen.begun = true
+}
+
+// unseenLocked notes that a user is offline, as a session object says by not
+// naming it.
+func (c *Client) unseenLocked(user string, was sighting) {
+	delete(c.seen.of, user)
+	if was.value != 0 {
+		c.changedLocked(PresenceChanged{User: user})
+	}
+}
+
+// awaitRestLocked finds out when all have come whom a session object was cut to leave
+// out: the node writes them right behind it, before the answer to any later
+// request, whatever that is. Refusing an offer that there is not changes nothing.
+func (c *Client) awaitRestLocked(k *conn) {
+	frame, err := appendCall(nil, "redirect.refuse", wire.RedirectRefuse{})
+	if err != nil {
+		return
+	}
+	k.call(frame, func(_ jsontext.Value, err error) {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if k != c.conn || errors.Is(err, errLost) {
+			return // the next session object tells
+		}
+		for user, was := range c.seen.of {
+			if was.doubtful {
+				c.unseenLocked(user, was)
+			}
+		}
+	})
 }
 
 // sharesLocked says whether a user is in a room with us, as far as we know.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"slices"
 	"testing"
 
 	"godwit/client"
@@ -276,4 +277,105 @@ func TestPresence_OfTwoThatAreSetTheLaterOneStands(t *testing.T) {
 	}
 	p.sync()
 	p.quiet()
+}
+
+// crowd is n people, and the first of them whom a session object names.
+func crowd(n int) (all, named []wire.UserPresence) {
+	names := make([]string, n)
+	for i := range names {
+		names[i] = fmt.Sprintf("u%03d", i)
+	}
+	all = people(names...)
+	return all, all[:wire.PresenceTold]
+}
+
+// A session object that is cut does not say that those whom it leaves out are
+// offline: they follow it, and all have come before any later answer.
+func TestPresence_ACutSessionObjectTakesNobodyForOffline(t *testing.T) {
+	all, named := crowd(600)
+	rest := func(p *peer, but ...string) {
+		for _, u := range all[len(named):] {
+			if !slices.Contains(but, u.User) {
+				tell(p, u.User, u.Presence, u.PV)
+			}
+		}
+	}
+	// following is the request whose answer ends the doubt.
+	following := func(p *peer) frame { return p.want("redirect.refuse") }
+	begin := func(t *testing.T) (*script, *client.Client, *peer) {
+		s := newScript(t)
+		o := options(s)
+		dialled := async(func() (*client.Client, error) { return client.Dial(t.Context(), o) })
+		p := s.accept()
+		h := hello()
+		h.Self, h.Presence = 3, named
+		p.answer(p.want("hello"), h)
+		c, err := dialled(t)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = c.Close(ended()) })
+		rest(p)
+		changes(t, c, len(all)-len(named))
+		return s, c, p
+	}
+	// silent fails unless what is told last is all that is told.
+	silent := func(t *testing.T, c *client.Client, p *peer) {
+		t.Helper()
+		tell(p, "zed", 1, 5)
+		is(t, "after all that follows", c, client.PresenceChanged{User: "zed", Presence: 1})
+	}
+
+	t.Run("resumed", func(t *testing.T) {
+		s, c, p := begin(t)
+		p.cut()
+		p = s.accept()
+		r := resumed()
+		r.Self, r.Presence = 3, named
+		p.answer(p.want("resume"), r)
+		f := following(p)
+		rest(p)
+		p.answer(f, wire.Empty{})
+		silent(t, c, p)
+		if got := len(c.Present()); got != len(all)+1 {
+			t.Errorf("%d are present, want %d", got, len(all)+1)
+		}
+	})
+	t.Run("redirected", func(t *testing.T) {
+		_, c, old := begin(t)
+		to := newScript(t)
+		old.offer("o1", to)
+		p := to.accept()
+		h := handed(2)
+		h.Self, h.Presence = 3, named
+		p.answer(p.want("handover"), h)
+		f := following(p)
+		p.want("handover.done")
+		rest(p)
+		p.refuse(f, wire.Errorf(wire.RateLimited, "any answer will do"))
+		silent(t, c, p)
+	})
+	t.Run("and who is offline is so", func(t *testing.T) {
+		s, c, p := begin(t)
+		p.cut()
+		p = s.accept()
+		r := resumed()
+		r.Self, r.Presence = 3, named
+		p.answer(p.want("resume"), r)
+		following(p) // and it is lost before its answer
+		rest(p, "u550", "u560")
+		p.sync()
+		p.cut()
+		p = s.accept()
+		p.answer(p.want("resume"), r)
+		f := following(p)
+		rest(p, "u550")
+		p.sync()
+		if c.Presence("u550") != 3 {
+			t.Error("in doubt, it is taken for offline")
+		}
+		p.answer(f, wire.Empty{})
+		is(t, "once all have come", c, client.PresenceChanged{User: "u550"})
+		silent(t, c, p)
+	})
 }

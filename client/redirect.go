@@ -277,7 +277,7 @@ func (c *Client) switched(m *move, k *conn, res jsontext.Value) error {
 		k.epochs[r.Room] = r.Epoch
 	}
 	c.resumedLocked(s.Rooms, m)
-	c.attachedLocked(&s)
+	c.attachedLocked(k, &s)
 	c.pumpLocked()
 	// Not repeated: the old node looks for itself when it hears nothing.
 	if frame, err := appendCall(nil, "handover.done", wire.HandoverDone{ID: m.offer.ID}); err == nil {
