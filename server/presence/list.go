@@ -2,23 +2,41 @@ package presence
 
 import (
 	"context"
+	"slices"
 
 	"godwit/store"
 	"godwit/wire"
 )
 
-// readLists reads the contacts of users who are attached here.
-func (b *Board) readLists(ctx context.Context, users []*user) error {
-	got, err := b.store.Contacts(ctx, names(users))
+// listMembers is how many contacts one round trip reads, or of one user as many as
+// it has.
+const listMembers = 10_000
+
+// readLists reads the contacts of users who are attached here. It returns those
+// whose are still to be read, with why.
+func (b *Board) readLists(ctx context.Context, users []*user) (left []*user, err error) {
+	counts, err := b.store.ContactCounts(ctx, names(users))
 	if err != nil {
-		return err
+		return users, err
 	}
-	for i, u := range users {
-		if err := b.relist(ctx, u, got[i]); err != nil {
-			return err
+	for len(users) > 0 {
+		n, members := 0, 0
+		for n < len(users) && (n == 0 || members+counts[n] <= listMembers) {
+			members += counts[n]
+			n++
 		}
+		got, err := b.store.Contacts(ctx, names(users[:n]))
+		if err != nil {
+			return users, err
+		}
+		for i, u := range users[:n] {
+			if err := b.relist(ctx, u, got[i]); err != nil {
+				return users[i:], err
+			}
+		}
+		users, counts = users[n:], counts[n:]
 	}
-	return nil
+	return nil, nil
 }
 
 // relist takes the contacts that a user has now. Only the loader does.
@@ -29,13 +47,15 @@ func (b *Board) relist(ctx context.Context, u *user, names []string) error {
 	var fresh map[string]store.Presence
 	if changed := append(added, removed...); !first && len(changed) > 0 {
 		// What is told of them must be newer than what was told before.
-		got, err := b.store.Grow(ctx, changed)
-		if err != nil {
-			return err
-		}
-		fresh = make(map[string]store.Presence, len(got))
-		for _, p := range got {
-			fresh[p.User] = p
+		fresh = make(map[string]store.Presence, len(changed))
+		for some := range slices.Chunk(changed, userBatch) {
+			got, err := b.store.Grow(ctx, some)
+			if err != nil {
+				return err
+			}
+			for _, p := range got {
+				fresh[p.User] = p
+			}
 		}
 	}
 	b.mu.Lock()

@@ -162,8 +162,8 @@ func (b *Board) step(ctx context.Context) (more bool, err error) {
 		b.putBack(rooms, lists, nil)
 		return false, err
 	}
-	if err := b.readLists(ctx, lists); err != nil {
-		b.putBack(nil, lists, nil)
+	if left, err := b.readLists(ctx, lists); err != nil {
+		b.putBack(nil, left, nil)
 		return false, err
 	}
 	return len(rooms)+len(lists)+len(users) > 0, nil
