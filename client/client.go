@@ -42,6 +42,7 @@ type Client struct {
 	requests []*request
 	rooms    map[string]*room
 	seen     sightings
+	whispers whispers
 	closing  bool
 	err      error // why the client has ended
 }
@@ -66,6 +67,8 @@ func Dial(ctx context.Context, o Options) (*Client, error) {
 		stream: stream{limit: o.EventBuffer, open: true},
 		rooms:  make(map[string]*room),
 		seen:   sightings{of: make(map[string]sighting), set: o.Presence},
+
+		whispers: newWhispers(),
 	}
 	c.space.L = &c.mu
 	k, err := c.login(ctx)

@@ -76,7 +76,7 @@ func (c *Client) roomEvent(k *conn, e *wire.RoomEvent) {
 		return
 	}
 	if e.Seq == 0 { // ephemeral: no place in the order, so from one socket only
-		if k == c.conn {
+		if k == c.conn && !c.whispers.again(k, e) {
 			c.emitLocked(e, nil, wire.Position{})
 		}
 		return

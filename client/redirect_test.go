@@ -233,6 +233,33 @@ func TestRedirect_EphemeralsComeFromOneSocket(t *testing.T) {
 	nextSeq(t, x.c, 5)
 }
 
+// The node behind the new socket may hear of it after the client has changed over.
+func TestRedirect_AnEphemeralThatBothSocketsBringIsTakenOnce(t *testing.T) {
+	x := cross(t)
+	say := func(p *peer, ts int64, text string) {
+		p.write((&wire.RoomEvent{
+			Room: "r", Kind: wire.KindMessage, Ephemeral: true, TS: ts, From: wire.Member{User: "bo", Client: 99}, Data: wire.Raw(`"` + text + `"`),
+		}).Frame())
+		p.sync()
+	}
+	say(x.old, 1, "a")
+	say(x.old, 2, "twice")
+	say(x.old, 2, "twice")
+	x.over(at(4, 0))
+	say(x.p, 1, "a")
+	say(x.p, 2, "twice")
+	say(x.p, 2, "twice")
+	say(x.p, 3, "a")
+	say(x.p, 3, "a")
+	x.p.event("r", 5)
+	for i, want := range []string{"a", "twice", "twice", "a", "a"} {
+		if e, ok := next(t, x.c).(*wire.RoomEvent); !ok || string(e.Data) != `"`+want+`"` || i > 2 && e.TS != 3 {
+			t.Errorf("event %d is %+v, want the ephemeral %q", i, e, want)
+		}
+	}
+	nextSeq(t, x.c, 5)
+}
+
 func TestRedirect_OneAfterTheOther(t *testing.T) {
 	x := cross(t)
 	x.over(at(4, 0))
