@@ -27,19 +27,22 @@ const (
 	soakUnseenEntries = 4096
 	soakPad           = 200 // bytes of padding of a message, at most
 	soakFlaws         = 20  // that are described
+	soakOnline        = 3   // how present everybody is, from its login to its end
 )
 
 // crowd is the clients of a soak: they talk in rooms until they are told to
 // stop, and each room's tape holds the fleet to its promises meanwhile.
 type crowd struct {
-	o       soakOptions
-	secret  string
-	began   time.Time
-	rooms   []string
-	tapes   []*ledger.Tape
-	called  []bool // which rooms are in a call; set before the talk
-	people  []*person
-	entered chan struct{} // a token for each place that somebody has got; cap is their number
+	o      soakOptions
+	secret string
+	began  time.Time
+	rooms  []string
+	tapes  []*ledger.Tape
+	called []bool // which rooms are in a call; set before the talk
+	people []*person
+	// entered has a token for each place that somebody has got, and for each who was
+	// told how present all its neighbours are; cap is their number.
+	entered chan struct{}
 
 	talking  context.Context // ends the talk
 	hush     context.CancelFunc
@@ -52,6 +55,7 @@ type crowd struct {
 
 	handed, resumed, lost     atomic.Int64 // sessions
 	resets, unrecovered, held atomic.Int64
+	stirs                     atomic.Int64 // changes of presence that were told, and nothing had changed
 
 	latency, around spread // from send to receive: of all, and of what came around a move
 	usual, pauses   spread // the quiet around any moment, and around a move
@@ -61,6 +65,7 @@ type crowd struct {
 	// guarded by mu
 	move  *exodus
 	flaws []string
+	odd   []string            // the first of the stirs
 	back  [soakTenths + 1]int // who was elsewhere by which tenth of the budget, and after it
 }
 
@@ -85,21 +90,37 @@ func newCrowd(o soakOptions, run, secret string) *crowd {
 		c.tapes = append(c.tapes, ledger.NewTape(c.rooms[i], unseen))
 	}
 	c.called = make([]bool, o.rooms)
-	places := 0
+	tokens := 0
 	for i := range o.clients {
-		p := &person{crowd: c, who: "c" + strconv.Itoa(i+1), user: run + "-c" + strconv.Itoa(i+1), seats: map[string]*seat{}}
+		p := &person{
+			crowd: c, who: "c" + strconv.Itoa(i+1), user: run + "-c" + strconv.Itoa(i+1),
+			seats: map[string]*seat{}, online: map[string]bool{},
+		}
 		p.take(i % o.rooms)
 		if i%4 == 0 && o.rooms > 1 { // some have more than one room to carry over
 			p.take((i + 1) % o.rooms)
 		}
-		places += len(p.home)
+		tokens += len(p.home)
 		c.people = append(c.people, p)
 	}
-	c.entered = make(chan struct{}, places)
+	members := c.members()
+	for _, p := range c.people {
+		near := map[*person]bool{}
+		for _, room := range p.home {
+			for _, other := range members[room] {
+				near[other] = true
+			}
+		}
+		if p.near = len(near) - 1; p.near > 0 {
+			tokens++
+		}
+	}
+	c.entered = make(chan struct{}, tokens)
 	return c
 }
 
-// enter logs everybody in and waits until each has heard that it has joined.
+// enter logs everybody in and waits until each has heard that it has joined, and
+// how present the others in its rooms are.
 func (c *crowd) enter(ctx context.Context, urls func(nth int) []string) error {
 	g, first := errgroup.WithContext(ctx) // ends with the first that fails
 	g.SetLimit(soakAtOnce)
@@ -120,7 +141,7 @@ func (c *crowd) enter(ctx context.Context, urls func(nth int) []string) error {
 		select {
 		case <-c.entered:
 		case <-late.C:
-			return errors.New("somebody has joined, and its client does not tell")
+			return errors.New("somebody has joined, and its client does not tell of it, or not who is there")
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
@@ -228,6 +249,16 @@ func (c *crowd) flaw(format string, args ...any) {
 	defer c.mu.Unlock()
 	if len(c.flaws) < soakFlaws {
 		c.flaws = append(c.flaws, fmt.Sprintf(format, args...))
+	}
+}
+
+// stir notes that somebody was told of a change of presence that was none.
+func (c *crowd) stir(format string, args ...any) {
+	c.stirs.Add(1)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.odd) < soakFlaws {
+		c.odd = append(c.odd, fmt.Sprintf(format, args...))
 	}
 }
 

@@ -40,7 +40,19 @@ func stage(t *testing.T, people int) *staged {
 		p.hear(client.Joined{Room: e.Room, Epoch: stagedEpoch, Seq: e.Seq}, s.now)
 		s.show(e, i)
 	}
+	for _, p := range s.people {
+		s.meets(p)
+	}
 	return s
+}
+
+// meets tells somebody that all others are online.
+func (s *staged) meets(p *person) {
+	for _, other := range s.people {
+		if other != p {
+			p.hear(client.PresenceChanged{User: other.user, Presence: soakOnline}, s.now)
+		}
+	}
 }
 
 func (s *staged) put(by int, kind wire.Kind, data wire.Raw) *wire.RoomEvent {
@@ -168,12 +180,29 @@ func TestSoak_FindsEachPlantedFault(t *testing.T) {
 			s.show(s.put(0, wire.KindLeave, nil), 0)
 			s.people[0].state(client.Disconnected{Code: 4301}, s.now)
 			s.people[0].hear(client.Lost{Rooms: s.rooms, Err: client.ErrSessionGone}, s.now)
+			for _, other := range s.people[1:] { // as a client forgets whom it knew
+				s.people[0].hear(client.PresenceChanged{User: other.user}, s.now)
+			}
 			s.ids[0] += 1000
 			s.people[0].state(client.Connected{Session: s.people[0].session()}, s.now)
+			s.meets(s.people[0])
 			e := s.put(0, wire.KindJoin, nil)
 			s.people[0].hear(client.Joined{Room: e.Room, Epoch: stagedEpoch, Seq: e.Seq}, s.now)
 			s.show(e, 0)
 		}, "[sessions lost: 1 extra joins, leaves and calls seen: 4]"},
+		{"somebody who seems to go and to come back", func(s *staged) {
+			s.people[0].hear(client.PresenceChanged{User: s.people[1].user}, s.now)
+			s.people[0].hear(client.PresenceChanged{User: s.people[1].user, Presence: soakOnline}, s.now)
+		}, "[extra changes of presence seen: 2]"},
+		{"somebody who seems to be away", func(s *staged) {
+			s.people[0].hear(client.PresenceChanged{User: s.people[1].user, Presence: 2}, s.now)
+		}, "[extra changes of presence seen: 1]"},
+		{"a presence that is told again", func(s *staged) {
+			s.people[0].hear(client.PresenceChanged{User: s.people[1].user, Presence: soakOnline}, s.now)
+		}, "[extra changes of presence seen: 1]"},
+		{"somebody who seems to go itself", func(s *staged) {
+			s.people[0].hear(client.PresenceChanged{Self: true}, s.now)
+		}, "[extra changes of presence seen: 1]"},
 		{"a reset", func(s *staged) {
 			for _, p := range s.people {
 				p.hear(&wire.Reset{Room: s.rooms[0], Epoch: "f"}, s.now)

@@ -20,6 +20,11 @@ type person struct {
 	user  string
 	home  []int // numbers of its rooms
 	seats map[string]*seat
+	near  int // how many others are in its rooms
+
+	// owned by the reader
+	online map[string]bool // who of them was told to be online, in this session
+	met    bool            // all were once
 
 	client  *client.Client
 	session func() wire.Session // its client's
@@ -100,6 +105,8 @@ func (p *person) hear(e client.Event, now time.Time) {
 			p.delivered(delivery{sent: c.began.Add(time.Duration(m.At)), came: now})
 		}
 		p.heard(now)
+	case client.PresenceChanged:
+		p.sees(e)
 	case client.Joined:
 		s := p.seat(e.Room)
 		me := p.session()
@@ -118,9 +125,30 @@ func (p *person) hear(e client.Event, now time.Time) {
 		for _, room := range e.Rooms {
 			p.seat(room).Lost()
 		}
+		clear(p.online) // a new session is told of all anew
 		if !errors.Is(e.Err, client.ErrSessionGone) {
 			c.flaw("%s is no longer in %s: %v", p.who, strings.Join(e.Rooms, ", "), e.Err)
 		}
+	}
+}
+
+// sees takes how present somebody is said to be. Everybody is online from its
+// login on, so that each is told of each other once; whatever else is told did
+// not happen. In a session that begins anew, the others go before they come.
+func (p *person) sees(e client.PresenceChanged) {
+	c := p.crowd
+	known := p.online[e.User]
+	switch {
+	case e.Self:
+		c.stir("%s was told to be %d itself", p.who, e.Presence)
+	case e.Presence == soakOnline && !known:
+		p.online[e.User] = true
+		if !p.met && len(p.online) == p.near {
+			p.met = true
+			c.entered <- struct{}{} // has room for all
+		}
+	case known || e.Presence != 0:
+		c.stir("%s was told that %s is %d", p.who, e.User, e.Presence)
 	}
 }
 

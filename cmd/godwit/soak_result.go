@@ -44,6 +44,7 @@ type soakResult struct {
 	Doubled      int   `json:"doubled"`
 	Reordered    int   `json:"reordered"`
 	Extra        int   `json:"extra_events"`
+	Stirs        int64 `json:"extra_presence"`
 	Resets       int64 `json:"room_resets"`
 	Unrecovered  int64 `json:"not_recovered"`
 	Wrong        int   `json:"wrong"`
@@ -80,7 +81,7 @@ func (s *soak) report(t ledger.Tally, began time.Time, err error) *soakResult {
 		Sent: t.Sent, Answered: t.Answered, Delivered: t.Seen,
 		Handed: c.handed.Load(), Resumed: c.resumed.Load(), Held: c.held.Load(),
 		SessionsLost: c.lost.Load(), Lost: t.Lost, Doubled: t.Doubled, Reordered: t.Swapped,
-		Extra: t.Noise, Resets: c.resets.Load(), Unrecovered: c.unrecovered.Load(), Wrong: t.Wrong,
+		Extra: t.Noise, Stirs: c.stirs.Load(), Resets: c.resets.Load(), Unrecovered: c.unrecovered.Load(), Wrong: t.Wrong,
 		Latency: c.latency.quantiles(), Around: c.around.quantiles(),
 		Usual: c.usual.quantiles(), Pause: c.pauses.quantiles(), Resume: c.resumes.quantiles(), Flaws: []string{}, Findings: []string{},
 	}
@@ -92,6 +93,7 @@ func (s *soak) report(t ledger.Tally, began time.Time, err error) *soakResult {
 	}
 	c.mu.Lock()
 	r.Flaws, r.Back = append(r.Flaws, c.flaws...), slices.Clone(c.back[:])
+	r.Findings = append(r.Findings, c.odd...)
 	c.mu.Unlock()
 	for _, f := range t.Findings[:min(len(t.Findings), soakFlaws)] {
 		r.Findings = append(r.Findings, f.String())
@@ -122,6 +124,7 @@ func (r *soakResult) zeros() []count {
 		{"messages doubled", int64(r.Doubled)},
 		{"messages reordered", int64(r.Reordered)},
 		{"extra joins, leaves and calls seen", int64(r.Extra)},
+		{"extra changes of presence seen", r.Stirs},
 		{"room resets", r.Resets},
 		{"recovered:false", r.Unrecovered},
 		{"wrong senders, texts, refusals", int64(r.Wrong)},
