@@ -62,7 +62,8 @@ func (s *soaked) gone(redis bool) {
 
 func TestSoak_ARolloutLosesNothing(t *testing.T) {
 	t.Parallel()
-	s := launchSoak(t, nil, "--json", "--seed", "7")
+	// A drain ends when all have moved; the budget is for a machine that is slow.
+	s := launchSoak(t, nil, "--json", "--seed", "7", "--budget", "60s")
 	if code := s.exit(); code != 0 {
 		t.Errorf("exit %d, want 0", code)
 	}
@@ -74,8 +75,9 @@ func TestSoak_ARolloutLosesNothing(t *testing.T) {
 	if r.Sent == 0 || r.Sent != r.Answered || r.Delivered < r.Sent || r.Latency.Count == 0 || r.Latency.P50 <= 0 {
 		t.Errorf("%+v, want many messages, all answered and delivered", r)
 	}
-	if moved := r.Handed + r.Resumed; moved < 12 || r.Pause.Count == 0 {
-		t.Errorf("%d sessions moved, pauses %+v; want one a client at least, and measured", moved, r.Pause)
+	// Who leaves the second node is everybody, but for whom the first one has back.
+	if r.Handed < 12 || r.Resumed > 4 || r.Pause.Count == 0 {
+		t.Errorf("%d handed over, %d resumed, pauses %+v; want a hand-over a client, and hardly a resume", r.Handed, r.Resumed, r.Pause)
 	}
 	for _, want := range []string{`^soak: soak-\w+, seed 7: 2 nodes, 12 clients in 2 rooms`, `^soak: rollout 1/1, n1: \d+ sockets`, `^soak: rollout 1/1, n2: \d+ sockets`} {
 		s.await(want)

@@ -28,8 +28,7 @@ func visiting(t *testing.T, env []string, urls string, args ...string) *soaked {
 func TestSoak_OfAFleetElsewhereSeesItsClientsMove(t *testing.T) {
 	key := []string{"GODWIT_AUTH_SECRET=0123456789abcdef"}
 	fleet, urls := othersFleet(t, key...)
-	began := time.Now()
-	s := visiting(t, key, urls, "--for", "2s")
+	s := visiting(t, key, urls)
 	n1, err := strconv.Atoi(children(fleet, 2)[1])
 	if err != nil {
 		t.Fatal(err)
@@ -38,15 +37,16 @@ func TestSoak_OfAFleetElsewhereSeesItsClientsMove(t *testing.T) {
 		t.Fatal(err)
 	}
 	fleet.await(`^n1   \| ended: exit status 0$`)
-	if code := s.exit(); code != 0 || time.Since(began) < 2*time.Second {
-		t.Errorf("exit %d after %s, want 0 after 2 s and more", code, time.Since(began))
+	s.signal(syscall.SIGINT)
+	if code := s.exit(); code != 0 {
+		t.Errorf("exit %d, want 0: who gives no time ends it so", code)
 	}
 	r := s.result()
 	if !r.Clean || !r.Complete || strings.Join(r.URLs, ",") != urls || r.Nodes != 0 || r.Signal != "" {
 		t.Errorf("%+v, want a clean and complete run, elsewhere", r)
 	}
-	if r.Sent == 0 || r.Sent != r.Answered || r.Handed+r.Resumed == 0 {
-		t.Errorf("%+v, want messages, all answered, and clients that moved", r)
+	if r.Sent == 0 || r.Sent != r.Answered || r.Handed < 3 || r.Resumed > 3 {
+		t.Errorf("%+v, want messages, all answered, and the six clients of the node handed over, or most of them", r)
 	}
 }
 
@@ -62,12 +62,12 @@ func TestSoak_OfAFleetElsewhereThatIsEndedBeforeItsTimeSaysSo(t *testing.T) {
 	}
 }
 
-func TestSoak_OfAFleetElsewhereGoesOnUntilItIsTold(t *testing.T) {
+func TestSoak_OfAFleetElsewhereTalksForItsTime(t *testing.T) {
 	_, urls := othersFleet(t)
-	s := visiting(t, nil, urls)
-	s.signal(syscall.SIGINT)
-	if code := s.exit(); code != 0 {
-		t.Errorf("exit %d, want 0", code)
+	began := time.Now()
+	s := visiting(t, nil, urls, "--for", "2s")
+	if code := s.exit(); code != 0 || time.Since(began) < 2*time.Second {
+		t.Errorf("exit %d after %s, want 0 after 2 s and more", code, time.Since(began))
 	}
 	if r := s.result(); !r.Clean || !r.Complete {
 		t.Errorf("%+v, want a clean and complete run", r)
