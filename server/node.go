@@ -154,7 +154,8 @@ func (l listener) Told(w store.Word) {
 
 func (l listener) Reset() {
 	l.n.log.Warn("subscription renewed; comparing rooms with their logs", "rooms", l.n.relay.Len())
-	l.n.suspect()
+	l.n.relay.Reset()
+	l.n.board.Suspect()
 	l.n.custody.Look(l.n.hub.All()...) // a word may have been missed, too
 }
 

@@ -167,6 +167,10 @@ func (s *Subscriber) Deaf(now time.Time) time.Duration {
 	return 0
 }
 
+// Hearing says whether everything is heard that was before the last Reset. A
+// Listener that asks within Heard knows whether a Reset is still to come.
+func (s *Subscriber) Hearing() bool { return s.deaf.Load() == 0 }
+
 func (s *Subscriber) wake() {
 	select {
 	case s.kick <- struct{}{}:

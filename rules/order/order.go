@@ -209,10 +209,8 @@ func (t *Track[T]) keep(epoch string, seq uint64, v T) {
 		}
 		return 0
 	})
-	if found {
-		if t.pending[at].epoch != epoch { // the later epoch is the one that goes on
-			t.pending[at] = item[T]{epoch, seq, v}
-		}
+	if found { // what is heard later is what goes on: the log may have lost the other
+		t.pending[at] = item[T]{epoch, seq, v}
 		return
 	}
 	if len(t.pending) >= MaxPending {

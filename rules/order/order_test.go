@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -157,6 +158,17 @@ func TestTrack_DeliversTheLogWhateverHappensOnTheWay(t *testing.T) {
 			t.Fatalf("delivered up to %d of %d", next-1, total)
 		}
 	})
+}
+
+// A failover may lose an entry that waits behind a hole, and another comes in its place.
+func TestTrack_WhatIsHeardLaterStandsInThePlaceOfWhatWaits(t *testing.T) {
+	var track Track[string]
+	track.Start("e", 1)
+	track.Heard("e", 3, "lost")
+	track.Heard("e", 3, "in its place")
+	if got := track.Filled([]uint64{2}, []string{"read"}).Deliver; !slices.Equal(got, []string{"read", "in its place"}) {
+		t.Errorf("delivered %q", got)
+	}
 }
 
 func TestTrack_PendingIsBoundedAndNothingIsLost(t *testing.T) {

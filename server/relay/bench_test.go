@@ -14,6 +14,7 @@ import (
 // BenchmarkHeard is one entry from the fan-out to 100 members of a node.
 func BenchmarkHeard(b *testing.B) {
 	r := New(nil, nil, slog.New(slog.DiscardHandler))
+	r.Listen((*store.Store)(nil).NewSubscriber(store.Ref{}, nil), nil)
 	rm := &Room{relay: r, name: "r", refs: 1}
 	r.rooms["r"] = rm
 	rm.track.Start("e", 0)
@@ -27,9 +28,9 @@ func BenchmarkHeard(b *testing.B) {
 		r.Heard("r", store.Message{Epoch: "e", Head: seq, Entry: e})
 		select {
 		case h := <-r.queues[0]:
-			rm.heard(h.msg, h.came)
+			rm.heard(h.msg, h.came, h.whole)
 		case h := <-r.queues[1]:
-			rm.heard(h.msg, h.came)
+			rm.heard(h.msg, h.came, h.whole)
 		}
 	}
 }

@@ -71,42 +71,6 @@ func TestRelay_AnotherEpochIsToldAndGoesOn(t *testing.T) {
 	}
 }
 
-// A failover may lose an entry that one node has delivered, and another has not
-// heard, which then writes in its place.
-func TestRelay_AnEntryInThePlaceOfOneThatWasDeliveredIsNoticed(t *testing.T) {
-	bubble(t, func(t *testing.T, w *world) {
-		n := w.node()
-		ann, bob := n.sit(1, "ann"), n.sit(2, "bob")
-		ann.say(`"kept"`)
-		lost := ann.say(`"lost"`)
-		synctest.Wait()
-		for what, ts := range map[string]time.Time{"a double": time.Now(), "one from before the clock was set back": time.Now().Add(time.Hour)} {
-			n.Relay.Heard(lobby, store.Message{Epoch: ann.at.Epoch, Head: lost - 1, Entry: &store.Entry{Seq: lost - 1, TS: ts.UnixMilli()}})
-			time.Sleep(100 * time.Millisecond)
-			if resets, _ := bob.told(); len(resets) != 0 {
-				t.Fatalf("%s is taken for another entry: %+v", what, resets)
-			}
-		}
-		w.redis.Del("gw:{r:lobby}:log")
-		w.redis.HSet("gw:{r:lobby}:meta", "seq", strconv.FormatUint(lost-1, 10))
-		time.Sleep(time.Second)
-		ch := make(chan store.Sent, 1)
-		n.store.Send(t.Context(), lobby, ann.Member, store.Known{}, store.Draft{Data: []byte(`"in its place"`)}, func(s store.Sent, err error) {
-			if err != nil {
-				t.Error(err)
-			}
-			ch <- s
-		})
-		if s := <-ch; s.Seq != lost {
-			t.Fatalf("the other entry is %d, want %d", s.Seq, lost)
-		}
-		time.Sleep(100 * time.Millisecond)
-		if resets, _ := bob.told(); len(resets) != 1 {
-			t.Errorf("%d resets, want one", len(resets))
-		}
-	})
-}
-
 func TestRelay_AResetWaitsForTheStoreAndPutsOutWhoIsNotThere(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		n := w.node()

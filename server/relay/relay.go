@@ -84,7 +84,8 @@ type Relay struct {
 	Stats  Stats
 
 	began  time.Time
-	era    atomic.Uint64 // grows at each subscriber reset
+	era    atomic.Uint64 // grows whenever messages may have been missed
+	anew   atomic.Uint64 // the era of the last subscription: what was delivered before is in doubt until compared
 	verify chan struct{} // cap 1
 	queues [workers]chan heard
 	seed   maphash.Seed
@@ -103,6 +104,9 @@ type heard struct {
 	room string
 	msg  store.Message
 	came time.Duration // on the relay's clock
+	// whole: all rooms were heard when it came. Otherwise some that went before it
+	// may be missing, and what they said may not be in the log any more.
+	whole bool
 }
 
 type job func(context.Context)
@@ -154,7 +158,7 @@ func (r *Relay) Run(ctx context.Context) error {
 func (r *Relay) Heard(room string, m store.Message) {
 	r.Stats.Heard.Add(1)
 	select {
-	case r.queues[maphash.String(r.seed, room)%workers] <- heard{room, m, r.clock()}:
+	case r.queues[maphash.String(r.seed, room)%workers] <- heard{room, m, r.clock(), r.sub.Hearing()}:
 	default:
 		r.Stats.Dropped.Add(1)
 		r.Suspect()
@@ -168,9 +172,21 @@ func (r *Relay) clock() time.Duration { return time.Since(r.began) }
 
 // Suspect says that messages may have been missed: all heads are compared with
 // the log.
-func (r *Relay) Suspect() {
-	r.era.Add(1)
+func (r *Relay) Suspect() { r.suspect() }
+
+// suspect is Suspect, and the era that begins.
+func (r *Relay) suspect() uint64 {
+	era := r.era.Add(1)
 	wait.Ring(r.verify)
+	return era
+}
+
+// Reset says that the subscription was lost, and everything is heard again: all
+// heads are compared with the log, which may have lost what was delivered before.
+// It is called before anything more is heard.
+func (r *Relay) Reset() {
+	r.anew.Store(r.era.Load() + 1)
+	r.suspect()
 }
 
 func (r *Relay) work(ctx context.Context, q <-chan heard) {
@@ -180,7 +196,7 @@ func (r *Relay) work(ctx context.Context, q <-chan heard) {
 			return
 		case h := <-q:
 			if rm := r.find(h.room); rm != nil {
-				rm.heard(h.msg, h.came)
+				rm.heard(h.msg, h.came, h.whole)
 			}
 		}
 	}

@@ -36,8 +36,10 @@ type Room struct {
 	track     order.Track[timed]
 	missing   time.Duration // since when the hole is known that is being filled
 	seats     hub.Seats
-	ts        int64  // of the last entry delivered, ms
-	trusted   uint64 // the era in which the position was compared with the log
+	ts        int64       // of the last entry delivered, ms
+	trusted   uint64      // the era in which the position was compared with the log
+	doubted   uint64      // the era from which on it must have been
+	early     store.Known // the newest entry heard while there was no position
 	resetting bool
 	epochs    chan struct{} // closed when the reset under way is over
 	holds     int
@@ -107,8 +109,7 @@ func (rm *Room) Sit(seat *hub.Seat, epoch string, after, head uint64) bool {
 	if rm.track.State() == order.Starting && !rm.resetting {
 		// From the head on: what a member lacks before it is read at the pace
 		// of its socket.
-		rm.ts, rm.trusted = 0, rm.relay.era.Load()
-		rm.expelLater(rm.apply(rm.track.Start(epoch, max(after, head))))
+		rm.begin(epoch, max(after, head))
 	}
 	seat.Epoch, seat.After = epoch, after
 	have, now := rm.track.Position()
@@ -171,16 +172,8 @@ func (rm *Room) Delivered(seat *hub.Seat) (epoch string, seq uint64) {
 	return epoch, max(head, seat.After)
 }
 
-// replaced says that an entry may stand where the node has delivered another: it
-// is later than the newest one. A failover lost that one, and this one's writer did
-// not know of it; or the store's clock was set back, and it is the same once more.
-// Called with mu held.
-func (rm *Room) replaced(m store.Message) bool {
-	epoch, head := rm.track.Position()
-	return rm.track.State() != order.Starting && m.Epoch == epoch && m.Head <= head && rm.ts != 0 && m.Entry.TS > rm.ts
-}
-
-func (rm *Room) heard(m store.Message, came time.Duration) {
+// heard takes a message; whole says that the node heard all its rooms when it came.
+func (rm *Room) heard(m store.Message, came time.Duration, whole bool) {
 	var out []*hub.Seat
 	if m.Presence != nil { // it has no place in the order, but a join or leave before it goes before it
 		rm.relay.roster.Presence(*m.Presence)
@@ -195,10 +188,9 @@ func (rm *Room) heard(m store.Message, came time.Duration) {
 		t := rm.timed(m.Entry, came, false)
 		told, _ := rm.seats.Deliver("", t.RoomEvent)
 		rm.delivered(epoch, t, told)
+	case !rm.sound(m, whole):
+		out = rm.apply(rm.track.Announced(m.Epoch, m.Head)) // so it is read from the log
 	default:
-		if rm.replaced(m) {
-			rm.relay.Suspect() // the log tells which it is
-		}
 		out = rm.apply(rm.track.Heard(m.Epoch, m.Head, rm.timed(m.Entry, came, false)))
 	}
 	rm.mu.Unlock()
@@ -245,7 +237,7 @@ func (rm *Room) apply(step order.Step[timed]) (expelled []*hub.Seat) {
 	if step.Fill {
 		rm.relay.Stats.Holes.Add(1)
 		rm.missing = rm.relay.clock()
-		rm.relay.spawn(func(ctx context.Context) { rm.fill(ctx, step.From, step.To) })
+		rm.relay.spawn(func(ctx context.Context) { rm.fill(ctx, epoch, step.From, step.To) })
 	}
 	if step.Reset {
 		rm.startReset()
@@ -263,10 +255,11 @@ func (rm *Room) remember(ev *wire.RoomEvent) {
 	}
 }
 
-// fill reads a hole from the log until there is none.
-func (rm *Room) fill(ctx context.Context, from, to uint64) {
+// fill reads a hole of an epoch from the log until there is none, and with it the
+// entry before it, by which the log is known to be the one that was delivered.
+func (rm *Room) fill(ctx context.Context, epoch string, from, to uint64) {
 	for {
-		page, err := rm.relay.store.Read(ctx, rm.name, from, to, fillPage)
+		page, err := rm.relay.store.Read(ctx, rm.name, max(from, 2)-1, to, fillPage+1)
 		if err != nil {
 			rm.relay.log.Warn("hole not filled", "room", rm.name, "error", err)
 			if !rm.relay.open(rm) || !wait.Pause(ctx, retryEvery) {
@@ -276,13 +269,19 @@ func (rm *Room) fill(ctx context.Context, from, to uint64) {
 		}
 		var step order.Step[timed]
 		rm.mu.Lock()
-		if epoch, _ := rm.track.Position(); page.Epoch != epoch {
+		switch now, _ := rm.track.Position(); {
+		case now != epoch || rm.track.State() != order.Filling: // the room was reset meanwhile
+		case rm.torn(page):
 			rm.track.Stop()
 			step.Reset = true
-		} else {
-			seqs, events := make([]uint64, len(page.Entries)), make([]timed, len(page.Entries))
-			for i := range page.Entries {
-				seqs[i], events[i] = page.Entries[i].Seq, rm.timed(&page.Entries[i], rm.missing, true)
+		default:
+			entries := page.Entries
+			if len(entries) > 0 && entries[0].Seq < from {
+				entries = entries[1:]
+			}
+			seqs, events := make([]uint64, len(entries)), make([]timed, len(entries))
+			for i := range entries {
+				seqs[i], events[i] = entries[i].Seq, rm.timed(&entries[i], rm.missing, true)
 			}
 			rm.relay.Stats.Filled.Add(uint64(len(seqs)))
 			step = rm.track.Filled(seqs, events)
@@ -296,30 +295,6 @@ func (rm *Room) fill(ctx context.Context, from, to uint64) {
 			return
 		}
 		from, to = step.From, step.To
-	}
-}
-
-// compare holds the room's position against the log's head.
-func (rm *Room) compare(era uint64, known store.Known, head store.Head) {
-	var out []*hub.Seat
-	rm.mu.Lock()
-	defer func() {
-		rm.mu.Unlock()
-		rm.expel(out)
-	}()
-	if rm.track.State() == order.Starting {
-		return // nobody sits here yet, or a reset is under way
-	}
-	epoch, _ := rm.track.Position()
-	switch {
-	case epoch != known.Epoch:
-		// It went on while the log was read; the next round compares again.
-	case head.Epoch != epoch, head.Seq < known.Seq, head.TS != 0 && known.TS != 0 && head.TS != known.TS:
-		rm.track.Stop()
-		rm.startReset()
-	default:
-		rm.trusted = era
-		out = rm.apply(rm.track.Announced(head.Epoch, head.Seq))
 	}
 }
 
@@ -412,7 +387,6 @@ func (rm *Room) rejoin(ctx context.Context, known store.Known) bool {
 	if epoch == "" {
 		return true // nobody is left; whoever sits down next starts the order
 	}
-	rm.ts, rm.trusted = 0, rm.relay.era.Load()
 	for seat, r := range told {
 		if r.New {
 			rm.wroteOwn(store.Head{Epoch: r.Epoch, Seq: r.Seq})
@@ -424,6 +398,6 @@ func (rm *Room) rejoin(ctx context.Context, known store.Known) bool {
 	}
 	rm.recent, rm.bytes = nil, 0
 	rm.relay.roster.Renewed(rm.name)
-	rm.expelLater(rm.apply(rm.track.Start(epoch, start)))
+	rm.begin(epoch, start)
 	return true
 }

@@ -134,7 +134,7 @@ func (n *node) Heard(room string, m store.Message) {
 func (n *node) Inbox(string, store.Inbox) {}
 
 func (n *node) Told(store.Word) {}
-func (n *node) Reset()          { n.Suspect() }
+func (n *node) Reset()          { n.Relay.Reset() }
 
 // kept is what a keeper of rosters was told, in order.
 type kept struct {
