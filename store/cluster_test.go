@@ -262,6 +262,15 @@ func TestCluster_APrimaryThatHangsHoldsUpNobodyElsesRooms(t *testing.T) {
 			}
 		}
 	}
+	heads, errs := s.Heads(t.Context(), append(goesOn, hangs), make([]Known, len(goesOn)+1))
+	for i, room := range goesOn {
+		if errs[i] != nil || heads[i].Seq == 0 {
+			t.Errorf("the head of %s beside it: %+v, %v", room, heads[i], errs[i])
+		}
+	}
+	if err := errs[len(goesOn)]; !errors.Is(err, ErrUnavailable) {
+		t.Errorf("the head of what hangs: %v", err)
+	}
 	refused.Wait()
 	if late > 3*time.Second {
 		t.Errorf("the last answer took %s, want less than 1s", late)

@@ -447,9 +447,9 @@ func TestHeads_TellAnEntryFromItsReplacement(t *testing.T) {
 		ann := member(1, "ann")
 		r := join(t, s, "r", ann)
 		got := sent(t, s, "r", ann, Draft{})
-		heads, err := s.Heads(t.Context(), []string{"r", "none"}, []Known{{Epoch: r.Epoch, Seq: 2}, {}})
-		if err != nil || heads[0] != (Head{r.Epoch, 2, got.TS}) || heads[1] != (Head{}) {
-			t.Errorf("heads %+v, %v", heads, err)
+		heads, errs := s.Heads(t.Context(), []string{"r", "none"}, []Known{{Epoch: r.Epoch, Seq: 2}, {}})
+		if err := errors.Join(errs...); err != nil || heads[0] != (Head{r.Epoch, 2, got.TS}) || heads[1] != (Head{}) {
+			t.Errorf("heads %+v, %v", heads, errs)
 		}
 	})
 }

@@ -67,7 +67,26 @@ func (s *Store) lane(room string) *lane {
 }
 
 // laneAt is the lane of a key of a Cluster.
-func (s *Store) laneAt(key string) *lane { return s.lanes[slotOf(key)*clusterLanes/slots] }
+func (s *Store) laneAt(key string) *lane { return s.lanes[partOf(key)] }
+
+func partOf(key string) int { return slotOf(key) * clusterLanes / slots }
+
+// Parts is of how many parts the store is, each of which may be away while others
+// are not, and Part the one that a room is in.
+func (s *Store) Parts() int {
+	if s.cluster != nil {
+		return clusterLanes
+	}
+	return 1
+}
+
+// Part is the part of the store that has a room.
+func (s *Store) Part(room string) int {
+	if s.cluster != nil {
+		return partOf(keysOfRoom(room).meta())
+	}
+	return 0
+}
 
 // submit hands a write to its lane. done is called exactly once: with the
 // script's answer, or with ErrUnavailable when the outcome is unknown or the

@@ -19,8 +19,9 @@ type Head struct {
 }
 
 // Heads reads the heads of many rooms in one round trip, and beside each the
-// time of the entry known. May be repeated.
-func (s *Store) Heads(ctx context.Context, rooms []string, known []Known) ([]Head, error) {
+// time of the entry known. Each room has its head or its error: of a Cluster, some
+// primaries may have answered, and others not. May be repeated.
+func (s *Store) Heads(ctx context.Context, rooms []string, known []Known) ([]Head, []error) {
 	if len(rooms) == 0 {
 		return nil, nil
 	}
@@ -37,18 +38,23 @@ func (s *Store) Heads(ctx context.Context, rooms []string, known []Known) ([]Hea
 			entries[i] = pipe.XRange(ctx, k.log(), id, id)
 		}
 	}
-	if _, err := pipe.Exec(ctx); err != nil {
-		return nil, unavailable("read heads", err)
-	}
-	out := make([]Head, len(rooms))
+	_, _ = pipe.Exec(ctx) // each command has its own error
+	out, errs := make([]Head, len(rooms)), make([]error, len(rooms))
 	for i := range rooms {
+		err := metas[i].Err()
+		if err == nil && entries[i] != nil {
+			err = entries[i].Err()
+		}
+		if errs[i] = unavailable("read head", err); err != nil {
+			continue
+		}
 		v := answer(metas[i].Val())
 		out[i] = Head{Epoch: v.text(0), Seq: v.uint(1)}
 		if entries[i] != nil && len(entries[i].Val()) == 1 {
 			out[i].TS = stamp(entries[i].Val()[0])
 		}
 	}
-	return out, nil
+	return out, errs
 }
 
 // Span is what the log holds around a position.

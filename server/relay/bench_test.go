@@ -13,7 +13,7 @@ import (
 
 // BenchmarkHeard is one entry from the fan-out to 100 members of a node.
 func BenchmarkHeard(b *testing.B) {
-	r := New(nil, nil, slog.New(slog.DiscardHandler))
+	r := New(&store.Store{}, nil, slog.New(slog.DiscardHandler))
 	r.Listen((*store.Store)(nil).NewSubscriber(store.Ref{}, nil), nil)
 	rm := &Room{relay: r, name: "r", refs: 1}
 	r.rooms["r"] = rm

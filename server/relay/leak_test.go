@@ -4,7 +4,17 @@ import (
 	"testing"
 
 	"go.uber.org/goleak"
+
+	"godwit/internal/redistest"
 )
 
 // No test of this package leaves a goroutine.
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { goleak.VerifyTestMain(ends{m}) }
+
+// ends ends the Cluster that the tests have shared.
+type ends struct{ *testing.M }
+
+func (e ends) Run() int {
+	defer redistest.EndCluster()
+	return e.M.Run()
+}

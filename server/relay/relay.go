@@ -31,11 +31,10 @@ const (
 	// subscriber never waits.
 	workerQueue = 8192
 	workers     = 2
-	jobWorkers  = 8
 	// verifyEvery is the slow round that compares all heads with the log.
 	verifyEvery = time.Minute
 	verifyChunk = 256
-	// retryEvery is the pause before a job asks a store that was away again.
+	// retryEvery is the pause before a store that was away is asked again.
 	retryEvery = 100 * time.Millisecond
 	// quiet is how long after an entry its head is said again, if no other
 	// entry has followed; after the last of a burst, at most twice that. A node
@@ -93,9 +92,7 @@ type Relay struct {
 	mu    sync.Mutex
 	rooms map[string]*Room // guarded by mu
 
-	jobMu   sync.Mutex
-	jobs    []job         // guarded by jobMu; at most one for each room
-	jobKick chan struct{} // cap jobWorkers
+	jobs []*jobs // of each part of the store; not changed after New
 
 	head headlines
 }
@@ -109,18 +106,16 @@ type heard struct {
 	whole bool
 }
 
-type job func(context.Context)
-
 // New makes a relay; whole is asked before a room is reset, to register again
 // what a wiped store has lost. Listen before Run.
 func New(st *store.Store, whole func(context.Context) error, log *slog.Logger) *Relay {
 	r := &Relay{
 		store: st, log: log, whole: whole, began: time.Now(),
-		call:    func(*Room, store.Head, bool) {},
-		verify:  make(chan struct{}, 1),
-		rooms:   make(map[string]*Room),
-		jobKick: make(chan struct{}, jobWorkers),
-		seed:    maphash.MakeSeed(),
+		call:   func(*Room, store.Head, bool) {},
+		verify: make(chan struct{}, 1),
+		rooms:  make(map[string]*Room),
+		jobs:   newJobs(st.Parts()),
+		seed:   maphash.MakeSeed(),
 	}
 	for i := range r.queues {
 		r.queues[i] = make(chan heard, workerQueue)
@@ -145,8 +140,11 @@ func (r *Relay) Run(ctx context.Context) error {
 	for _, q := range r.queues {
 		all.Go(func() { r.work(ctx, q) })
 	}
-	for range jobWorkers {
-		all.Go(func() { r.runJobs(ctx) })
+	for _, q := range r.jobs {
+		for range cap(q.kick) {
+			all.Go(func() { q.work(ctx) })
+		}
+		all.Go(func() { q.retry(ctx) })
 	}
 	all.Go(func() { r.verifyLoop(ctx) })
 	all.Go(func() { r.announce(ctx) })
@@ -254,81 +252,4 @@ func (r *Relay) open(rm *Room) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return rm.refs > 0
-}
-
-// spawn queues a job; a room has at most one.
-func (r *Relay) spawn(j job) {
-	r.jobMu.Lock()
-	r.jobs = append(r.jobs, j)
-	r.jobMu.Unlock()
-	wait.Ring(r.jobKick)
-}
-
-func (r *Relay) runJobs(ctx context.Context) {
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-r.jobKick:
-		}
-		for ctx.Err() == nil {
-			r.jobMu.Lock()
-			if len(r.jobs) == 0 {
-				r.jobs = nil
-				r.jobMu.Unlock()
-				break
-			}
-			j := r.jobs[0]
-			r.jobs = r.jobs[1:]
-			r.jobMu.Unlock()
-			j(ctx)
-		}
-	}
-}
-
-func (r *Relay) verifyLoop(ctx context.Context) {
-	slow := time.NewTicker(verifyEvery)
-	defer slow.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-slow.C:
-		case <-r.verify:
-		}
-		for !r.compare(ctx) {
-			if !wait.Pause(ctx, retryEvery) {
-				return
-			}
-		}
-		r.Stats.Verified.Add(1)
-	}
-}
-
-// compare compares the heads of all rooms with the log.
-func (r *Relay) compare(ctx context.Context) bool {
-	era := r.era.Load()
-	r.mu.Lock()
-	all := make([]*Room, 0, len(r.rooms))
-	for _, rm := range r.rooms {
-		all = append(all, rm)
-	}
-	r.mu.Unlock()
-	for len(all) > 0 {
-		n := min(len(all), verifyChunk)
-		names, known := make([]string, n), make([]store.Known, n)
-		for i, rm := range all[:n] {
-			names[i], known[i] = rm.name, rm.position()
-		}
-		heads, err := r.store.Heads(ctx, names, known)
-		if err != nil {
-			r.log.Warn("heads not compared", "error", err)
-			return false
-		}
-		for i, rm := range all[:n] {
-			rm.compare(era, known[i], heads[i])
-		}
-		all = all[n:]
-	}
-	return true
 }

@@ -10,7 +10,6 @@ import (
 
 	"godwit/rules/order"
 	"godwit/server/hub"
-	"godwit/server/wait"
 	"godwit/store"
 	"godwit/wire"
 )
@@ -21,7 +20,6 @@ const (
 	recentMax = 512
 	// recentBytes bounds the same in bytes of data.
 	recentBytes = 256 << 10
-	fillPage    = 256
 	rejoinLimit = 16 // seats of one room that rejoin at once
 )
 
@@ -206,7 +204,10 @@ func (rm *Room) expel(seats []*hub.Seat) {
 // expelLater is expel for who holds locks that Expelled takes.
 func (rm *Room) expelLater(seats []*hub.Seat) {
 	if len(seats) > 0 {
-		rm.relay.spawn(func(context.Context) { rm.expel(seats) })
+		rm.spawn(func(context.Context) bool {
+			rm.expel(seats)
+			return true
+		})
 	}
 }
 
@@ -237,7 +238,8 @@ func (rm *Room) apply(step order.Step[timed]) (expelled []*hub.Seat) {
 	if step.Fill {
 		rm.relay.Stats.Holes.Add(1)
 		rm.missing = rm.relay.clock()
-		rm.relay.spawn(func(ctx context.Context) { rm.fill(ctx, epoch, step.From, step.To) })
+		h := &hole{epoch, step.From, step.To}
+		rm.spawn(func(ctx context.Context) bool { return rm.fill(ctx, h) })
 	}
 	if step.Reset {
 		rm.startReset()
@@ -252,49 +254,6 @@ func (rm *Room) remember(ev *wire.RoomEvent) {
 		rm.bytes -= len(rm.recent[0].Data)
 		rm.recent[0] = nil
 		rm.recent = rm.recent[1:]
-	}
-}
-
-// fill reads a hole of an epoch from the log until there is none, and with it the
-// entry before it, by which the log is known to be the one that was delivered.
-func (rm *Room) fill(ctx context.Context, epoch string, from, to uint64) {
-	for {
-		page, err := rm.relay.store.Read(ctx, rm.name, max(from, 2)-1, to, fillPage+1)
-		if err != nil {
-			rm.relay.log.Warn("hole not filled", "room", rm.name, "error", err)
-			if !rm.relay.open(rm) || !wait.Pause(ctx, retryEvery) {
-				return
-			}
-			continue
-		}
-		var step order.Step[timed]
-		rm.mu.Lock()
-		switch now, _ := rm.track.Position(); {
-		case now != epoch || rm.track.State() != order.Filling: // the room was reset meanwhile
-		case rm.torn(page):
-			rm.track.Stop()
-			step.Reset = true
-		default:
-			entries := page.Entries
-			if len(entries) > 0 && entries[0].Seq < from {
-				entries = entries[1:]
-			}
-			seqs, events := make([]uint64, len(entries)), make([]timed, len(entries))
-			for i := range entries {
-				seqs[i], events[i] = entries[i].Seq, rm.timed(&entries[i], rm.missing, true)
-			}
-			rm.relay.Stats.Filled.Add(uint64(len(seqs)))
-			step = rm.track.Filled(seqs, events)
-		}
-		again := step.Fill
-		step.Fill = false
-		out := rm.apply(step)
-		rm.mu.Unlock()
-		rm.expel(out)
-		if !again {
-			return
-		}
-		from, to = step.From, step.To
 	}
 }
 
@@ -317,25 +276,19 @@ func (rm *Room) startReset() {
 	epoch, head := rm.track.Position()
 	known := store.Known{Epoch: epoch, Seq: head, TS: rm.ts}
 	rm.track.Stop()
-	rm.relay.spawn(func(ctx context.Context) { rm.reset(ctx, known) })
-}
-
-// reset asks every seat to make itself known again, and starts the order at
-// the position that they were given.
-func (rm *Room) reset(ctx context.Context, known store.Known) {
 	rm.relay.Stats.Resets.Add(1)
-	rm.relay.log.Warn("room reset", "room", rm.name, "epoch", known.Epoch, "seq", known.Seq)
-	for {
-		if err := rm.relay.whole(ctx); err == nil && rm.rejoin(ctx, known) {
-			return
+	said := false
+	rm.spawn(func(ctx context.Context) bool {
+		if !said {
+			rm.relay.log.Warn("room reset", "room", rm.name, "epoch", epoch, "seq", head)
+			said = true
 		}
-		if !wait.Pause(ctx, retryEvery) {
-			return
-		}
-	}
+		return rm.relay.whole(ctx) == nil && rm.rejoin(ctx, known)
+	})
 }
 
-// rejoin is one attempt of reset.
+// rejoin asks every seat to make itself known again, and starts the order at
+// the position that they were given.
 func (rm *Room) rejoin(ctx context.Context, known store.Known) bool {
 	rm.mu.Lock()
 	seats := rm.seats.All()
