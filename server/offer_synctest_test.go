@@ -209,21 +209,6 @@ func TestOffer_ANodeThatDrainsTakesNobody(t *testing.T) {
 	})
 }
 
-func TestOffer_ATargetThatDiedIsPassedOver(t *testing.T) {
-	trio(t, nil, func(t *testing.T, f *trial.Fleet) {
-		f.Nodes[1].Part() // its lease stands a while
-		time.Sleep(100 * time.Millisecond)
-		for i := range 4 {
-			ann := follower(t, f, 1, fmt.Sprint("ann", i))
-			began := time.Now()
-			if o := ann.offered(); o.URL != f.Nodes[2].URL || time.Since(began) > 3*time.Second {
-				t.Errorf("offered %s after %s", o.URL, time.Since(began))
-			}
-		}
-		f.Nodes[1].Join()
-	})
-}
-
 func TestHandover_OfManyAtOnceOneSucceeds(t *testing.T) {
 	trio(t, nil, func(t *testing.T, f *trial.Fleet) {
 		ann := follower(t, f, 1, "ann")

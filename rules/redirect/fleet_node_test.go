@@ -44,6 +44,8 @@ type node struct {
 	kept map[string]*redirect.Target
 	sent map[*node]int
 	asks map[string]func(prepared bool)
+	// silent are who did not answer when they were asked last, passed over until then.
+	silent map[*node]time.Duration
 }
 
 // orphan is a session that the store holds to be here, and that has no socket.
@@ -334,11 +336,14 @@ func (n *node) look(then func(nodes []*node, ok bool)) {
 
 // targets are who may be offered.
 func (n *node) targets(all []*node, denied []*node) []drain.Node {
+	open := func(o *node) bool { return o.ready && o.leaseEnd > n.f.now && !slices.Contains(denied, o) }
+	silent := func(o *node) bool { return n.f.now < n.silent[o] }
+	passOver := slices.ContainsFunc(all, func(o *node) bool { return o != n && open(o) && !silent(o) })
 	var seen []drain.Node
 	for _, o := range all {
 		seen = append(seen, drain.Node{
 			ID: o.name, Revision: string(rune('0' + o.revision)), Started: time.Unix(0, 0).Add(o.started), Load: o.load + n.sent[o],
-			Ready: o.ready && o.leaseEnd > n.f.now && !slices.Contains(denied, o), Live: o.leaseEnd > n.f.now,
+			Ready: open(o) && !(passOver && silent(o)), Live: o.leaseEnd > n.f.now,
 		})
 	}
 	return drain.Targets(seen, n.name)

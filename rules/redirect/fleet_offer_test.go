@@ -56,7 +56,7 @@ func (n *node) offer(s *session, w why) {
 			case !n.f.directed:
 				n.write(o, gen, none)
 			default:
-				n.place(o, all, nil, func(found bool) {
+				n.place(o, all, nil, 0, func(found bool) {
 					if !found {
 						none(false)
 						return
@@ -92,10 +92,10 @@ func (n *node) allowed(s *session, all []*node, reason string, then func(all []*
 	})
 }
 
-// place finds a target that keeps a place.
-func (n *node) place(o *offer, all, denied []*node, then func(found bool)) {
+// place finds a target that keeps a place; so many have said nothing.
+func (n *node) place(o *offer, all, denied []*node, silent int, then func(found bool)) {
 	candidates := n.targets(all, denied)
-	if len(candidates) == 0 || len(denied) == 3 {
+	if len(candidates) == 0 || silent == 3 {
 		then(false)
 		return
 	}
@@ -106,22 +106,32 @@ func (n *node) place(o *offer, all, denied []*node, then func(found bool)) {
 			to = c
 		}
 	}
+	if _, was := n.silent[to]; was {
+		n.silent[to] = n.f.now + silentFor // one ask finds out
+	}
 	answered := false
-	answer := func(prepared bool) {
+	answer := func(heard, prepared bool) {
 		if answered {
 			return
 		}
 		answered = true
 		delete(n.asks, o.id)
+		if heard {
+			delete(n.silent, to)
+		} else {
+			n.f.count("target silent")
+			n.silent[to] = n.f.now + silentFor
+			silent++
+		}
 		if prepared {
 			o.target = to
 			then(true)
 			return
 		}
-		n.place(o, all, append(denied, to), then)
+		n.place(o, all, append(denied, to), silent, then)
 	}
-	n.asks[o.id] = answer
-	n.later(1500*time.Millisecond, func() { answer(false) })
+	n.asks[o.id] = func(prepared bool) { answer(true, prepared) }
+	n.later(1500*time.Millisecond, func() { answer(false, false) })
 	n.tell(to, func() {
 		kept := to.keep(o.id)
 		to.tell(n, func() {

@@ -74,6 +74,8 @@ const (
 	offerFor = 15 * time.Second
 	// storeWithin is when a round trip counts as lost.
 	storeWithin = 700 * time.Millisecond
+	// silentFor is how long a target that did not answer is passed over.
+	silentFor = 5 * time.Second
 )
 
 func newFleet(seed uint64, b bugs) *fleet {
@@ -255,7 +257,7 @@ func (f *fleet) boot(slot, revision int) *node {
 		f: f, slot: slot, name: fmt.Sprintf("n%d/%d", slot+1, f.boots), revision: revision, started: f.now,
 		skew: f.between(-100*time.Millisecond, 100*time.Millisecond),
 		hub:  make(map[*client]*session), rooms: make([]*room, rooms), sent: make(map[*node]int),
-		asks: make(map[string]func(bool)), kept: make(map[string]*redirect.Target),
+		asks: make(map[string]func(bool)), kept: make(map[string]*redirect.Target), silent: make(map[*node]time.Duration),
 	}
 	n.later(f.between(0, 50*time.Millisecond), n.tick)
 	return n

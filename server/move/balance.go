@@ -54,6 +54,7 @@ func (b *Balance) round(ctx context.Context) error {
 	}
 	load, self := b.Hub.Len(), m.cfg.Ref.String()
 	seen := m.seen(nodes, nil)
+	m.passOver(seen)
 	for i := range seen {
 		if seen[i].ID == self {
 			seen[i].Load = load - m.Sent() // what the store has is older, and counts those that leave

@@ -6,15 +6,12 @@ import (
 	"crypto/ed25519"
 	"errors"
 	"log/slog"
-	"math/rand/v2"
-	"slices"
 	"sync"
 	"time"
 
 	"github.com/rs/xid"
 
 	"godwit/measure"
-	"godwit/rules/drain"
 	"godwit/rules/redirect"
 	"godwit/server/ask"
 	"godwit/server/auth"
@@ -26,8 +23,13 @@ import (
 const (
 	// prepareWithin is how long a target has to keep a place.
 	prepareWithin = 1500 * time.Millisecond
-	// prepareTries is how many targets are asked for one offer.
-	prepareTries = 3
+	// prepareTries is how many targets are asked for one offer. Who denies does so
+	// at once; of those that say nothing, only silentTries are waited for.
+	prepareTries = 32
+	silentTries  = 3
+	// silentFor is how long one that said nothing is passed over: long beside what
+	// an ask costs, short beside a lease, for it may only have been slow.
+	silentFor = 5 * time.Second
 	// wordsMost is how many words may wait; a target that cannot say its word in
 	// time has denied.
 	wordsMost   = 1024
@@ -67,6 +69,9 @@ type Mover struct {
 	kept map[string]place     // guarded by mu: for who is still to come, by offer
 	sent map[string]int       // guarded by mu: offers under way, by target
 	keys map[store.Ref]string // guarded by mu: of other nodes' lives; a life's never changes
+	// silent are the targets that did not answer when they were asked last, and
+	// until when they are passed over.
+	silent map[string]time.Time // guarded by mu
 
 	fleetMu sync.Mutex   // held over the round trip: one looks for all
 	fleet   []store.Node // guarded by fleetMu: the last look
@@ -94,7 +99,7 @@ func New(cfg Config, st *store.Store, load func() int, leaving func() bool, log 
 	return &Mover{
 		cfg: cfg, store: st, log: log, key: key, load: load, leaving: leaving,
 		words: make(chan saying, wordsMost), desk: ask.New(st), Stats: newStats(), kept: make(map[string]place), sent: make(map[string]int),
-		keys: make(map[store.Ref]string),
+		keys: make(map[store.Ref]string), silent: make(map[string]time.Time),
 	}
 }
 
@@ -283,106 +288,4 @@ func (m *Mover) look(ctx context.Context) ([]store.Node, error) {
 	}
 	m.fleet, m.looked = nodes, time.Now()
 	return nodes, nil
-}
-
-// barred are the nodes that a session may not move to without being in need of it.
-func (m *Mover) barred(ctx context.Context, sid string, nodes []store.Node, reason string) (map[string]bool, error) {
-	rec, _, err := m.store.Peek(ctx, sid)
-	if err != nil {
-		return nil, err
-	}
-	moves := make([]redirect.Move, len(rec.Moves))
-	for i, mv := range rec.Moves {
-		moves[i] = redirect.Move{At: mv.At, From: mv.From.String()}
-	}
-	rests := reason == wire.ForBalance && !redirect.Rested(moves, time.Now())
-	out := make(map[string]bool)
-	for _, n := range nodes {
-		if n.Ref != m.cfg.Ref && (rests || !redirect.MayMove(moves, n.String(), time.Now())) {
-			out[n.String()] = true
-		}
-	}
-	return out, nil
-}
-
-// targets are the nodes that may be offered: all that rules/drain names, for a
-// balance those that have too little, or the one that was asked for, if it can
-// take a session at all.
-func (m *Mover) targets(nodes []store.Node, why Why, denied map[string]bool) []drain.Node {
-	seen := m.seen(nodes, denied)
-	switch {
-	case why.Reason == wire.ForBalance:
-		return drain.Takers(seen, m.cfg.Ref.String())
-	case why.Node == "":
-		return drain.Targets(seen, m.cfg.Ref.String())
-	}
-	for i, n := range nodes {
-		if n.Node == why.Node && seen[i].Ready && n.Ref != m.cfg.Ref {
-			return seen[i : i+1]
-		}
-	}
-	return nil
-}
-
-// seen are the nodes as the rules see them; one that is denied is not ready.
-func (m *Mover) seen(nodes []store.Node, denied map[string]bool) []drain.Node {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	seen := make([]drain.Node, 0, len(nodes))
-	for _, n := range nodes {
-		reachable := m.cfg.NodeURL == "" || n.URL != ""
-		seen = append(seen, drain.Node{
-			ID: n.String(), Revision: n.Revision, Started: n.Started, Load: n.Sessions + m.sent[n.String()],
-			Ready: n.Alive && n.State == store.NodeReady && reachable && !denied[n.String()], Live: n.Alive,
-		})
-	}
-	return seen
-}
-
-// place finds a target that keeps a place for the offer, and adds to denied who
-// does not. It gives the target, its URL, and the token for it.
-func (m *Mover) place(ctx context.Context, o store.Offer, nodes []store.Node, why Why, denied map[string]bool) (store.Ref, string, string, error) {
-	for range prepareTries {
-		candidates := m.targets(nodes, why, denied)
-		if len(candidates) == 0 {
-			break
-		}
-		id := drain.Pick(candidates, rand.IntN).ID
-		n := nodes[slices.IndexFunc(nodes, func(n store.Node) bool { return n.String() == id })]
-		o.Target = n.Ref
-		token, err := m.sign(o)
-		if err != nil {
-			return store.Ref{}, "", "", err
-		}
-		switch ok, err := m.prepare(ctx, o, token); {
-		case err != nil:
-			return store.Ref{}, "", "", err
-		case ok:
-			return n.Ref, n.URL, token, nil
-		}
-		denied[id] = true
-	}
-	return store.Ref{}, "", "", ErrNoTarget
-}
-
-// prepare asks the target to keep a place, for who will show the token, and waits
-// for its word. One that is not heard may have kept it all the same.
-func (m *Mover) prepare(ctx context.Context, o store.Offer, token string) (bool, error) {
-	w := store.Word{
-		What: store.WordPrepare, Session: o.Session, Offer: o.ID, Sum: auth.OfferSum(token),
-		Node: m.cfg.Ref.Node, Boot: m.cfg.Ref.Boot,
-	}
-	answer, ok, err := m.desk.Ask(ctx, o.Target, w, prepareWithin)
-	if !ok {
-		m.release(o)
-	}
-	return ok && answer.What == store.WordPrepared, err
-}
-
-// release tells a target that nobody comes for an offer; if that is lost, the
-// place is kept no longer than the offer.
-func (m *Mover) release(o store.Offer) {
-	if o.Target.Node != store.Anyone {
-		m.say(o.Target, store.Word{What: store.WordRelease, Offer: o.ID})
-	}
 }

@@ -1,0 +1,169 @@
+package move
+
+import (
+	"context"
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	"godwit/rules/drain"
+	"godwit/rules/redirect"
+	"godwit/server/auth"
+	"godwit/store"
+	"godwit/wire"
+)
+
+// barred are the nodes that a session may not move to without being in need of it.
+func (m *Mover) barred(ctx context.Context, sid string, nodes []store.Node, reason string) (map[string]bool, error) {
+	rec, _, err := m.store.Peek(ctx, sid)
+	if err != nil {
+		return nil, err
+	}
+	moves := make([]redirect.Move, len(rec.Moves))
+	for i, mv := range rec.Moves {
+		moves[i] = redirect.Move{At: mv.At, From: mv.From.String()}
+	}
+	rests := reason == wire.ForBalance && !redirect.Rested(moves, time.Now())
+	out := make(map[string]bool)
+	for _, n := range nodes {
+		if n.Ref != m.cfg.Ref && (rests || !redirect.MayMove(moves, n.String(), time.Now())) {
+			out[n.String()] = true
+		}
+	}
+	return out, nil
+}
+
+// targets are the nodes that may be offered: all that rules/drain names, for a
+// balance those that have too little, or the one that was asked for, if it can
+// take a session at all.
+func (m *Mover) targets(nodes []store.Node, why Why, denied map[string]bool) []drain.Node {
+	seen := m.seen(nodes, denied)
+	if why.Node != "" {
+		for i, n := range nodes {
+			if n.Node == why.Node && seen[i].Ready && n.Ref != m.cfg.Ref {
+				return seen[i : i+1]
+			}
+		}
+		return nil
+	}
+	m.passOver(seen)
+	if why.Reason == wire.ForBalance {
+		return drain.Takers(seen, m.cfg.Ref.String())
+	}
+	return drain.Targets(seen, m.cfg.Ref.String())
+}
+
+// seen are the nodes as the rules see them; one that is denied is not ready.
+func (m *Mover) seen(nodes []store.Node, denied map[string]bool) []drain.Node {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	seen := make([]drain.Node, 0, len(nodes))
+	for _, n := range nodes {
+		reachable := m.cfg.NodeURL == "" || n.URL != ""
+		seen = append(seen, drain.Node{
+			ID: n.String(), Revision: n.Revision, Started: n.Started, Load: n.Sessions + m.sent[n.String()],
+			Ready: n.Alive && n.State == store.NodeReady && reachable && !denied[n.String()], Live: n.Alive,
+		})
+	}
+	return seen
+}
+
+// passOver takes from the ready ones who did not answer a while ago, while there
+// is another: each ask of it would wait in vain, for as long as its lease stands.
+func (m *Mover) passOver(seen []drain.Node) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	now := time.Now()
+	silent := func(n drain.Node) bool { return now.Before(m.silent[n.ID]) }
+	another := func(n drain.Node) bool { return n.Ready && n.ID != m.cfg.Ref.String() && !silent(n) }
+	if len(m.silent) == 0 || !slices.ContainsFunc(seen, another) {
+		return
+	}
+	for i, n := range seen {
+		if silent(n) {
+			seen[i].Ready = false
+		}
+	}
+}
+
+// asks notes that a target is about to be asked: of one that was silent, one ask
+// finds out whether it is back, and the others pass it over meanwhile.
+func (m *Mover) asks(target string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if _, was := m.silent[target]; was {
+		m.silent[target] = time.Now().Add(silentFor)
+	}
+}
+
+// asked notes whether a target has answered.
+func (m *Mover) asked(target string, heard bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if heard {
+		delete(m.silent, target)
+		return
+	}
+	now := time.Now()
+	for id, until := range m.silent {
+		if now.Sub(until) > time.Minute { // gone for good
+			delete(m.silent, id)
+		}
+	}
+	m.silent[target] = now.Add(silentFor)
+}
+
+// place finds a target that keeps a place for the offer, and adds to denied who
+// does not. It gives the target, its URL, and the token for it.
+func (m *Mover) place(ctx context.Context, o store.Offer, nodes []store.Node, why Why, denied map[string]bool) (store.Ref, string, string, error) {
+	for tries, silent := 0, 0; tries < prepareTries && silent < silentTries; tries++ {
+		candidates := m.targets(nodes, why, denied)
+		if len(candidates) == 0 {
+			break
+		}
+		id := drain.Pick(candidates, rand.IntN).ID
+		n := nodes[slices.IndexFunc(nodes, func(n store.Node) bool { return n.String() == id })]
+		o.Target = n.Ref
+		token, err := m.sign(o)
+		if err != nil {
+			return store.Ref{}, "", "", err
+		}
+		switch heard, kept, err := m.prepare(ctx, o, token); {
+		case err != nil:
+			return store.Ref{}, "", "", err
+		case kept:
+			return n.Ref, n.URL, token, nil
+		case !heard:
+			silent++
+		}
+		denied[id] = true
+	}
+	return store.Ref{}, "", "", ErrNoTarget
+}
+
+// prepare asks the target to keep a place, for who will show the token, and waits
+// for its word. One that is not heard may have kept it all the same.
+func (m *Mover) prepare(ctx context.Context, o store.Offer, token string) (heard, kept bool, err error) {
+	w := store.Word{
+		What: store.WordPrepare, Session: o.Session, Offer: o.ID, Sum: auth.OfferSum(token),
+		Node: m.cfg.Ref.Node, Boot: m.cfg.Ref.Boot,
+	}
+	target := o.Target.String()
+	m.asks(target)
+	answer, heard, err := m.desk.Ask(ctx, o.Target, w, prepareWithin)
+	if err == nil {
+		m.asked(target, heard)
+	}
+	if !heard {
+		m.release(o)
+	}
+	return heard, heard && answer.What == store.WordPrepared, err
+}
+
+// release tells a target that nobody comes for an offer; if that is lost, the
+// place is kept no longer than the offer.
+func (m *Mover) release(o store.Offer) {
+	if o.Target.Node != store.Anyone {
+		m.say(o.Target, store.Word{What: store.WordRelease, Offer: o.ID})
+	}
+}
