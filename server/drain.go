@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -24,13 +25,16 @@ const (
 	// drainOffers how many offers may stand.
 	drainAsking = 64
 	drainOffers = 512
-	// drainAgain is after which time a session is tried again of which another
-	// offer stood, or which had moved on: its socket is closed by then, or it is
-	// here with a new gen.
+	// drainAgain is after about which time a session is tried again of which
+	// another offer stood, or which had moved on: its socket is closed by then, or
+	// it is here with a new gen.
 	drainAgain = time.Second
-	// drainTries is how often a session is tried while the store is away, once in
-	// drainAgain: a store that fails over takes a few seconds.
+	// drainTries is how often a session is tried while the store is away, about once
+	// in drainAgain: a store that fails over takes a few seconds. drainHopes is the
+	// same where there is another node that cannot take it yet: one that is frozen,
+	// or about to join, takes no longer than a lease, or it is of no help.
 	drainTries = 5
+	drainHopes = 10
 	// drainSpread is the longest delay before a resume that a client is told
 	// while there is time, in ms; the pace spreads the rest.
 	drainSpread = 250
@@ -55,9 +59,10 @@ type drainer struct {
 	ended chan struct{} // closed when run has returned
 
 	// owned by run
-	seen map[*session.Session]bool
-	line drain.Line[*session.Session]
-	work sync.WaitGroup
+	seen   map[*session.Session]bool
+	line   drain.Line[*session.Session]
+	redone int // came back into line since the pace counts: it is not for them
+	work   sync.WaitGroup
 
 	moved, refused, told atomic.Int64
 
@@ -73,7 +78,7 @@ type drainer struct {
 	unsure  []*session.Session        // gone while an offer stood
 	asking  int                       // were unsure, and are looked at
 	again   []retry                   // in the order of time
-	failed  map[*session.Session]int  // tries that did not reach the store
+	failed  map[*session.Session]int  // tries in vain: no store, or no node yet
 }
 
 // pace is a drain's plan, and what it counts from.
@@ -250,7 +255,7 @@ func (d *drainer) loop(ctx context.Context) error {
 		p := d.pace
 		d.mu.Unlock()
 		if p.since != since {
-			since, begun = p.since, 0
+			since, begun, d.redone = p.since, 0, 0
 		}
 		after := time.Since(since)
 		switch {
@@ -263,7 +268,7 @@ func (d *drainer) loop(ctx context.Context) error {
 		if round%(1+d.n.hub.Len()/drainCrowd) == 0 {
 			d.gather(p.Bye(after))
 		}
-		for due := p.Due(after); begun < due && d.line.Len() > 0 && len(d.slots) < drainAsking && d.n.mover.Sent() < drainOffers; begun++ {
+		for due := p.Due(after) + d.redone; begun < due && d.line.Len() > 0 && len(d.slots) < drainAsking && d.n.mover.Sent() < drainOffers; begun++ {
 			d.begin(ctx, d.line.Next((*session.Session).Calling))
 		}
 		select {
@@ -316,6 +321,7 @@ func (d *drainer) gather(bye bool) {
 		s := d.again[0].s
 		if there, ok := d.n.hub.Find(s.ID()); ok && there == s {
 			d.line.Add(s)
+			d.redone++
 		}
 	}
 }
@@ -340,12 +346,16 @@ func (d *drainer) begin(ctx context.Context, s *session.Session) {
 		later := errors.Is(err, store.ErrBusy) || errors.Is(err, store.ErrMoved) || errors.Is(err, store.ErrGone)
 		d.mu.Lock()
 		delete(d.offered, s)
-		if errors.Is(err, store.ErrUnavailable) {
+		switch {
+		case errors.Is(err, store.ErrUnavailable):
 			d.failed[s]++
 			later = d.failed[s] < drainTries
+		case errors.Is(err, move.ErrNotYet):
+			d.failed[s]++
+			later = d.failed[s] < drainHopes
 		}
 		if later {
-			d.again = append(d.again, retry{s, time.Now().Add(drainAgain)})
+			d.retryLocked(s)
 		}
 		d.mu.Unlock()
 		if !later && ctx.Err() == nil {
@@ -353,6 +363,13 @@ func (d *drainer) begin(ctx context.Context, s *session.Session) {
 			d.sayBye(s)
 		}
 	})
+}
+
+// retryLocked has a session tried again after a while, not all of them at once.
+func (d *drainer) retryLocked(s *session.Session) {
+	at := time.Now().Add(drainAgain*3/4 + rand.N(drainAgain/2))
+	i, _ := slices.BinarySearchFunc(d.again, at, func(r retry, at time.Time) int { return r.at.Compare(at) })
+	d.again = slices.Insert(d.again, i, retry{s, at})
 }
 
 // over counts what became of an offer, and goes on from there.

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"godwit/internal/trial"
+	"godwit/store"
 	"godwit/wire"
 )
 
@@ -95,6 +96,54 @@ func TestDrain_MovesAllThoughOneOfTheOthersIsSilent(t *testing.T) {
 		}
 		following.Wait()
 	})
+}
+
+// The only other node cannot be asked yet, with most of the budget left: who is
+// due waits, and is not sent to resume on it either.
+func TestDrain_WaitsForANodeThatCannotBeAskedYet(t *testing.T) {
+	for name, c := range map[string]struct {
+		first func(f *trial.Fleet)
+		want  string
+		by    time.Duration
+	}{
+		"for it is frozen": {func(f *trial.Fleet) {
+			f.Nodes[1].Part()
+			time.AfterFunc(1500*time.Millisecond, f.Nodes[1].Join)
+		}, "redirect", 8 * time.Second},
+		"for it has yet to join": {func(f *trial.Fleet) { // until it says otherwise, once in a third of its lease
+			at := f.Nodes[1].Core.Ref()
+			f.Redis.HSet(fmt.Sprintf("gw:{n:%s/%s}:record", at.Node, at.Boot), "state", store.NodeJoining)
+		}, "redirect", 8 * time.Second},
+		"but not for ever": {func(f *trial.Fleet) { f.Nodes[1].Part() }, "bye", 30 * time.Second},
+		"nor for one that drains": {func(f *trial.Fleet) {
+			_ = f.Nodes[1].Core.Drain(context.Background())
+			time.Sleep(time.Second)
+		}, "bye", time.Second / 2},
+		"nor for one that is gone": {func(f *trial.Fleet) { f.Nodes[1].Cut(); time.Sleep(time.Second) }, "bye", time.Second / 2},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f := trial.Start(trial.Options{Nodes: 2, Bubble: true, Change: func(s *trial.Settings) {
+					stale(s, "")
+					s.Server.DrainBudget = time.Minute
+				}})
+				defer f.Close()
+				time.Sleep(3500 * time.Millisecond)
+				ann := follower(t, f, 1, "ann")
+				c.first(f)
+				began, ended := time.Now(), make(chan error, 1)
+				go func() { ended <- f.Nodes[0].Core.Drain(context.Background()) }()
+				ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+				defer cancel()
+				n, err := ann.next(ctx)
+				if took := time.Since(began); err != nil || n.Method != c.want || took > c.by {
+					t.Errorf("told %s after %s, %v; want %s", n.Method, took, err, c.want)
+				}
+				ann.Drop()
+				<-ended
+			})
+		})
+	}
 }
 
 // Every node of the newest revision is full, and one of an older has room.

@@ -1,6 +1,7 @@
 package redirect_test
 
 import (
+	"slices"
 	"time"
 
 	"godwit/rules/drain"
@@ -24,7 +25,7 @@ type offer struct {
 type why struct {
 	reason string
 	over   func(state string)
-	none   func(busy bool) // there is no offer
+	none   func(busy bool) // there is no offer, or not yet
 }
 
 // offer offers a session another node.
@@ -52,13 +53,13 @@ func (n *node) offer(s *session, w why) {
 		n.allowed(s, all, w.reason, func(all []*node, ok bool) {
 			switch {
 			case !ok || len(n.targets(all, nil)) == 0:
-				none(!ok)
+				none(!ok || n.another(all))
 			case !n.f.directed:
 				n.write(o, gen, none)
 			default:
 				n.place(o, all, nil, 0, func(found bool) {
 					if !found {
-						none(false)
+						none(n.another(all))
 						return
 					}
 					n.write(o, gen, none)
@@ -66,6 +67,11 @@ func (n *node) offer(s *session, w why) {
 			}
 		})
 	})
+}
+
+// another says whether some other node may take sessions, if not now.
+func (n *node) another(all []*node) bool {
+	return slices.ContainsFunc(all, func(o *node) bool { return o != n && o.ready && o.leaseEnd > n.f.now })
 }
 
 // allowed are the nodes that a session may move to without being in need of it.

@@ -59,10 +59,9 @@ func (m *Mover) seen(nodes []store.Node, denied map[string]bool) []drain.Node {
 	defer m.mu.Unlock()
 	seen := make([]drain.Node, 0, len(nodes))
 	for _, n := range nodes {
-		reachable := m.cfg.NodeURL == "" || n.URL != ""
 		seen = append(seen, drain.Node{
 			ID: n.String(), Revision: n.Revision, Started: n.Started, Load: n.Sessions + m.sent[n.String()],
-			Ready: n.Alive && n.State == store.NodeReady && reachable && !denied[n.String()], Live: n.Alive,
+			Ready: n.Alive && n.State == store.NodeReady && m.reachable(n) && !denied[n.String()], Live: n.Alive,
 		})
 	}
 	return seen
@@ -111,6 +110,27 @@ func (m *Mover) asked(target string, heard bool) {
 		}
 	}
 	m.silent[target] = now.Add(silentFor)
+}
+
+// another says whether some other node may take sessions, if not now. The one
+// that drains will not.
+func (m *Mover) another(nodes []store.Node) bool {
+	return slices.ContainsFunc(nodes, func(n store.Node) bool {
+		return n.Alive && n.State != store.NodeDraining && n.Ref != m.cfg.Ref && m.reachable(n)
+	})
+}
+
+func (m *Mover) reachable(n store.Node) bool { return m.cfg.NodeURL == "" || n.URL != "" }
+
+// anyone is place where nodes have no URLs of their own: who claims the offer has
+// a place.
+func (m *Mover) anyone(o store.Offer, nodes []store.Node, why Why, denied map[string]bool) (store.Ref, string, string, error) {
+	if m.cfg.PublicURL == "" || len(m.targets(nodes, why, denied)) == 0 {
+		return store.Ref{}, "", "", ErrNoTarget
+	}
+	o.Target = store.Ref{Node: store.Anyone}
+	token, err := m.sign(o)
+	return o.Target, m.cfg.PublicURL, token, err
 }
 
 // place finds a target that keeps a place for the offer, and adds to denied who

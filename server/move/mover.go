@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/ed25519"
 	"errors"
+	"fmt"
 	"log/slog"
 	"sync"
 	"time"
@@ -167,6 +168,9 @@ var (
 	// ErrNoTarget says that no node can be offered: there is no other, none has
 	// room, or no URL leads to it.
 	ErrNoTarget = errors.New("no node to be sent to")
+	// ErrNotYet is an ErrNoTarget for the time being: there is another node, which
+	// is silent, full, or about to join.
+	ErrNotYet = fmt.Errorf("%w yet", ErrNoTarget)
 	// ErrUnable says that the client does not follow redirects.
 	ErrUnable = errors.New("the client follows no redirect")
 )
@@ -183,7 +187,7 @@ type Why struct {
 // Offer offers a session another node. It returns once the client has been
 // told, or with the reason why there is no offer.
 //
-// Errors: ErrNoTarget, ErrUnable, store.ErrBusy, store.ErrMoved, store.ErrGone,
+// Errors: ErrNoTarget, ErrNotYet, ErrUnable, store.ErrBusy, store.ErrMoved, store.ErrGone,
 // store.ErrUnavailable.
 func (m *Mover) Offer(ctx context.Context, s *session.Session, why Why) error {
 	err := m.offer(ctx, s, why)
@@ -213,15 +217,14 @@ func (m *Mover) offer(ctx context.Context, s *session.Session, why Why) error {
 	o := store.Offer{ID: cmp.Or(why.ID, xid.New().String()), TokenID: xid.New().String(), Session: s.ID(), Gen: s.Gen(), Source: m.cfg.Ref}
 	var url, token string
 	if m.cfg.NodeURL == "" {
-		if url = m.cfg.PublicURL; url == "" || len(m.targets(nodes, why, denied)) == 0 {
-			return ErrNoTarget
-		}
-		o.Target = store.Ref{Node: store.Anyone}
-		token, err = m.sign(o)
+		o.Target, url, token, err = m.anyone(o, nodes, why, denied)
 	} else {
 		o.Target, url, token, err = m.place(ctx, o, nodes, why, denied)
 	}
-	if err != nil {
+	switch {
+	case errors.Is(err, ErrNoTarget) && m.another(nodes):
+		return ErrNotYet
+	case err != nil:
 		return err
 	}
 	if err := m.tell(ctx, s, o, url, token, why); err != nil {
