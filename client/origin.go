@@ -21,7 +21,7 @@ func mayFollow(current, next string, origins []string) bool {
 		return false
 	}
 	scheme, host := to.Scheme, hostPort(to.Scheme, to.Host)
-	if from.Scheme == scheme && strings.EqualFold(hostPort(from.Scheme, from.Host), host) {
+	if sameOrigin(current, next) {
 		return true
 	}
 	for _, entry := range origins {
@@ -30,6 +30,17 @@ func mayFollow(current, next string, origins []string) bool {
 		}
 	}
 	return false
+}
+
+// sameOrigin says whether two URLs have one scheme, host and port; a scheme's own
+// port need not be named.
+func sameOrigin(a, b string) bool {
+	u, err := url.Parse(a)
+	if err != nil {
+		return false
+	}
+	v, err := url.Parse(b)
+	return err == nil && u.Scheme == v.Scheme && strings.EqualFold(hostPort(u.Scheme, u.Host), hostPort(v.Scheme, v.Host))
 }
 
 // originMatches compares an origin with an entry: [scheme://]host[:port], with

@@ -162,11 +162,17 @@ func (c *Client) follow(ctx context.Context, m *move) {
 }
 
 // dialAgain says whether the next dial may lead to another node, or to one that
-// has room by then. What only a gateway answers says that it led to a node that
-// has just gone; and where the offer leads to the address that we are on, that
-// address is several nodes', of which one that cannot take us is not the last.
+// has room by then. Where the offer leads to the origin that we are on, that is
+// several nodes', of which one that cannot take us, or has just gone, is not the
+// last. Any other is one node's: whoever offers it knows of more, once refused.
 func (m *move) dialAgain(err error) bool {
-	if Is(err, wire.SameNode) || m.offer.URL == m.from.url && Is(err, wire.Capacity) {
+	if Is(err, wire.SameNode) {
+		return true
+	}
+	if !sameOrigin(m.offer.URL, m.from.url) {
+		return false
+	}
+	if Is(err, wire.Capacity) {
 		return true
 	}
 	var h *HTTPError

@@ -73,11 +73,17 @@ func TestRedirect_ANodeThatCannotBeDialledChangesNothing(t *testing.T) {
 
 func TestRedirect_AtABalancerTheClientDialsAgainAFewTimes(t *testing.T) {
 	x := cross(t)
+	x.p.refuse(x.ask, wire.Errorf(wire.Capacity, "full"))
+	x.old.wantRefusal("o1", "capacity")
+	x.to = x.s
 	x.to.mu.Lock()
 	for _, status := range []string{"503 Service Unavailable", "502 Bad Gateway", "504 Gateway Timeout"} {
 		x.to.refuse = append(x.to.refuse, "HTTP/1.1 "+status+"\r\nContent-Length: 0\r\n\r\n")
 	}
 	x.to.mu.Unlock()
+	x.old.offerAt("o2", strings.Replace(x.to.url(), "/v1/ws", "/v1/ws?by=another", 1)) // the origin counts
+	x.p = x.to.accept()
+	x.ask = x.p.want("handover")
 	x.p.refuse(x.ask, wire.Errorf(wire.SameNode, "it is me"))
 	x.p = x.to.accept()
 	x.ask = x.p.want("handover")
@@ -95,7 +101,7 @@ func TestRedirect_AtABalancerTheClientDialsAgainAFewTimes(t *testing.T) {
 	// It gives up in the end.
 	x.old.close(wire.CloseMoved)
 	x.old = x.p
-	x.offer("o2")
+	x.offer("o3")
 	for n := 1; ; n++ {
 		x.p.refuse(x.ask, wire.Errorf(wire.SameNode, "it is me"))
 		select {
@@ -113,6 +119,28 @@ func TestRedirect_AtABalancerTheClientDialsAgainAFewTimes(t *testing.T) {
 			t.Fatal("still trying")
 		}
 		break
+	}
+}
+
+// One node's address is dialled once, for the source knows of other nodes.
+func TestRedirect_ANodeThatTurnsUsAwayIsRefusedAtOnce(t *testing.T) {
+	for _, status := range []string{"503 Service Unavailable", "502 Bad Gateway", "504 Gateway Timeout"} {
+		t.Run(status, func(t *testing.T) {
+			x := cross(t)
+			x.p.refuse(x.ask, wire.Errorf(wire.Capacity, "full"))
+			x.old.wantRefusal("o1", "capacity")
+			x.to.mu.Lock()
+			x.to.refuse = []string{"HTTP/1.1 " + status + "\r\nContent-Length: 0\r\n\r\n"}
+			x.to.mu.Unlock()
+			x.old.offerAt("o2", x.to.url())
+			x.old.wantRefusal("o2", "dial")
+			select {
+			case <-x.to.peers:
+				t.Error("dialled again")
+			default:
+			}
+			x.stays(5)
+		})
 	}
 }
 

@@ -41,8 +41,10 @@ func inBubble(t *testing.T, f func(t *testing.T, b *bubble), dial ...func(ctx co
 	})
 }
 
-func (b *bubble) offer(life time.Duration) {
-	b.old.notice("redirect", wire.Redirect{ID: "o1", URL: "ws://n2/v1/ws", Token: "t", ExpiresInMS: life.Milliseconds(), Reason: wire.ForDrain})
+func (b *bubble) offer(life time.Duration) { b.offerAt("ws://n2/v1/ws", life) }
+
+func (b *bubble) offerAt(url string, life time.Duration) {
+	b.old.notice("redirect", wire.Redirect{ID: "o1", URL: url, Token: "t", ExpiresInMS: life.Milliseconds(), Reason: wire.ForDrain})
 }
 
 func never(ctx context.Context) (net.Conn, error) {
@@ -187,17 +189,17 @@ func TestRedirect_AJoinThatIsNotAnsweredHoldsItUpForASecond(t *testing.T) {
 func TestRedirect_TriesAtABalancerEndWithTheOffer(t *testing.T) {
 	dials := 0
 	inBubble(t, func(t *testing.T, b *bubble) {
-		b.to.mu.Lock()
+		b.s.mu.Lock()
 		for range 9 {
-			b.to.refuse = append(b.to.refuse, "HTTP/1.1 503 Service Unavailable\r\nRetry-After: 10\r\nContent-Length: 0\r\n\r\n")
+			b.s.refuse = append(b.s.refuse, "HTTP/1.1 503 Service Unavailable\r\nRetry-After: 10\r\nContent-Length: 0\r\n\r\n")
 		}
-		b.to.mu.Unlock()
-		b.offer(15 * time.Second)
+		b.s.mu.Unlock()
+		b.offerAt("ws://n1:80/", 15*time.Second)
 		time.Sleep(16 * time.Second)
 		synctest.Wait()
-		b.to.mu.Lock()
-		dials = 9 - len(b.to.refuse)
-		b.to.mu.Unlock()
+		b.s.mu.Lock()
+		dials = 9 - len(b.s.refuse)
+		b.s.mu.Unlock()
 		b.old.quiet()
 		b.old.event("r", 5)
 		nextSeq(t, b.c, 5)
