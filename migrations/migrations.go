@@ -14,12 +14,16 @@ type Step struct {
 	Name string
 	// Needs is the Schema that a node must know once it is done.
 	Needs int
-	// Run goes on from a cursor, "" is the beginning, and says after each part
-	// how far it is.
-	Run func(ctx context.Context, st *store.Store, cursor string, reached func(cursor string, done int) error) error
+	// Run goes on from a place, the zero one is the beginning, and says after
+	// each part how far it is.
+	Run func(ctx context.Context, st *store.Store, from Place, reached func(at Place, done int) error) error
 	// Verify counts what it should have changed and has not, with an example.
 	Verify func(ctx context.Context, st *store.Store) (wrong int, example string, err error)
 }
+
+// Place is how far a step is: a cursor, and the life of the server that gave it.
+// In another life it means nothing.
+type Place struct{ Cursor, Life string }
 
 // Steps are all of them: the first makes version 1.
 var Steps = []Step{indexRooms}
@@ -75,15 +79,15 @@ func Up(ctx context.Context, st *store.Store, tell func(Progress)) error {
 	}
 	for i := l.Version; i < len(Steps); i++ {
 		number, step := i+1, Steps[i]
-		cursor := ""
+		var from Place
 		if l.Step == number {
-			cursor = l.Cursor
+			from = Place{l.Cursor, l.Life}
 		}
 		p := Progress{Step: number, Name: step.Name}
-		err := step.Run(ctx, st, cursor, func(cursor string, done int) error {
+		err := step.Run(ctx, st, from, func(at Place, done int) error {
 			p.Done = done
 			tell(p)
-			return st.Reached(ctx, number, cursor)
+			return st.Reached(ctx, number, at.Cursor, at.Life)
 		})
 		if err != nil {
 			return fmt.Errorf("step %d (%s): %w", number, step.Name, err)

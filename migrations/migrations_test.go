@@ -35,7 +35,13 @@ func words(line string) (out []any) {
 func before(t *testing.T) (*redis.Client, *store.Store, []string) {
 	t.Helper()
 	server := redistest.Start(t)
-	rdb := server.Client()
+	rooms := fill(t, server.Client())
+	return server.Client(), open(t, server.URL()), rooms
+}
+
+// fill stores it, and is the rooms of that.
+func fill(t *testing.T, rdb *redis.Client) []string {
+	t.Helper()
 	b, err := os.ReadFile("testdata/version0.txt")
 	if err != nil {
 		t.Fatal(err)
@@ -57,7 +63,7 @@ func before(t *testing.T) (*redis.Client, *store.Store, []string) {
 		}
 	}
 	slices.Sort(rooms)
-	return rdb, open(t, server.URL()), rooms
+	return rooms
 }
 
 func open(t *testing.T, url string) *store.Store {
@@ -166,7 +172,7 @@ func TestUp_KilledAnywhereItGoesOn(t *testing.T) {
 			return
 		}
 		l, err := st.Layout(t.Context())
-		if err != nil || l.Version != 0 || at > 1 && (l.Step != 1 || l.Cursor == "") {
+		if err != nil || l.Version != 0 || at > 1 && (l.Step != 1 || l.Cursor == "" || l.Life == "") {
 			t.Fatalf("killed in part %d: %+v, %v", at, l, err)
 		}
 		first := 0
@@ -184,19 +190,23 @@ func TestUp_KilledAnywhereItGoesOn(t *testing.T) {
 
 func TestUp_BesideNodesOfBothVersions(t *testing.T) {
 	rdb, st, rooms := before(t)
-	m := store.Member{User: "cy", Client: 9, Session: "s9", Gen: 1}
+	var old []string
+	make := func(name string) { // as a node does that lists nothing
+		t.Helper()
+		old = append(old, name)
+		if err := rdb.HSet(t.Context(), "gw:{r:"+name+"}:meta", "epoch", "E", "seq", 1).Err(); err != nil {
+			t.Error(err)
+		}
+	}
 	i := 0
 	err := Up(t.Context(), st, func(Progress) {
 		i++
 		if i > 5 {
 			return
 		}
-		old := fmt.Sprintf("old/%d", i) // a node that lists nothing makes a room
-		if err := rdb.HSet(t.Context(), "gw:{r:"+old+"}:meta", "epoch", "E", "seq", 1).Err(); err != nil {
-			t.Error(err)
-		}
+		make(fmt.Sprintf("old/%d", i))
 		name := fmt.Sprintf("new/%d", i)
-		if _, err := st.Join(t.Context(), name, m, store.Known{}); err != nil {
+		if _, err := st.Join(t.Context(), name, cy, store.Known{}); err != nil {
 			t.Error(err)
 		}
 		rooms = append(rooms, name)
@@ -204,6 +214,7 @@ func TestUp_BesideNodesOfBothVersions(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	make("old/behind")
 	got := listed(t, st)
 	for _, name := range rooms {
 		if !slices.Contains(got, name) {
@@ -212,10 +223,28 @@ func TestUp_BesideNodesOfBothVersions(t *testing.T) {
 	}
 	// What the old node made behind the walk is found by verify, and listed by
 	// the next join.
-	if wrong, err := Verify(t.Context(), st); err != nil || len(wrong) > 1 {
-		t.Errorf("verified: %q, %v", wrong, err)
+	left := 0
+	for _, name := range old {
+		if !slices.Contains(got, name) {
+			left++
+		}
+	}
+	want := fmt.Sprintf(": %d left over,", left)
+	if wrong, err := Verify(t.Context(), st); err != nil || len(wrong) != 1 || !strings.Contains(wrong[0], want) {
+		t.Errorf("verified: %q, %v; want one line with %q", wrong, err, want)
+	}
+	for _, name := range old {
+		if _, err := st.Join(t.Context(), name, cy, store.Known{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if wrong, err := Verify(t.Context(), st); err != nil || len(wrong) != 0 {
+		t.Errorf("verified after joins: %q, %v", wrong, err)
 	}
 }
+
+// cy is somebody who joins.
+var cy = store.Member{User: "cy", Client: 9, Session: "s9", Gen: 1}
 
 func TestVerify_SaysWhatIsLeftOver(t *testing.T) {
 	rdb, st, _ := before(t)

@@ -21,17 +21,11 @@ func (s *Store) Marker(ctx context.Context) (string, error) {
 	if s.cluster != nil {
 		return s.markersOf(ctx)
 	}
-	fresh, err := s.rdb.SetNX(ctx, markerKey, rand.Text(), 0).Result()
+	a, err := s.run(ctx, markScript, []string{markerKey, schemaKey}, rand.Text(), Schema)
 	if err != nil {
-		return "", unavailable("write store marker", err)
+		return "", err
 	}
-	if fresh { // and empty: there is nothing to migrate
-		if err := s.rdb.HSetNX(ctx, schemaKey, "version", Schema).Err(); err != nil {
-			return "", unavailable("write schema", err)
-		}
-	}
-	v, err := s.rdb.Get(ctx, markerKey).Result()
-	return v, unavailable("read store marker", err)
+	return a.text(1), nil
 }
 
 // pieces is how many markers a Cluster has besides, each for as many slots. A

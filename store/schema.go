@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strconv"
+	"strings"
 
 	"github.com/redis/go-redis/v9"
 )
@@ -21,6 +22,7 @@ type Layout struct {
 	Needs   int // the Schema that a node must know at least
 	Step    int // the migration under way; 0: none
 	Cursor  string
+	Life    string // of the server that gave the cursor
 }
 
 // Layout reads it; a store in which no node has been yet has this version's. May
@@ -41,30 +43,60 @@ func (s *Store) Layout(ctx context.Context) (Layout, error) {
 		n, _ := strconv.Atoi(f[name]) // absent: 0
 		return n
 	}
-	return Layout{Version: number("version"), Needs: number("needs"), Step: number("step"), Cursor: f["cursor"]}, nil
+	return Layout{Version: number("version"), Needs: number("needs"), Step: number("step"), Cursor: f["cursor"], Life: f["life"]}, nil
 }
 
-// Reached notes how far a migration is. May be repeated.
-func (s *Store) Reached(ctx context.Context, step int, cursor string) error {
+// Reached notes how far a migration is, in the life of the server that gave the
+// cursor. May be repeated.
+func (s *Store) Reached(ctx context.Context, step int, cursor, life string) error {
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.Timeout)
 	defer cancel()
-	return unavailable("write schema", s.rdb.HSet(ctx, schemaKey, "step", step, "cursor", cursor).Err())
+	_, err := s.run(ctx, reachedScript, []string{schemaKey}, step, cursor, life)
+	return err
 }
 
 // Migrated notes that a migration is finished, and which Schema a node must know
-// from here on. May be repeated.
+// from here on, unless that is known. May be repeated.
 func (s *Store) Migrated(ctx context.Context, step, needs int) error {
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.Timeout)
 	defer cancel()
-	pipe := s.rdb.TxPipeline()
-	pipe.HSet(ctx, schemaKey, "version", step, "needs", needs)
-	pipe.HDel(ctx, schemaKey, "step", "cursor")
-	_, err := pipe.Exec(ctx)
-	return unavailable("write schema", err)
+	_, err := s.run(ctx, migratedScript, []string{schemaKey}, step, needs)
+	return err
+}
+
+// Life names the process that the server is, in a Cluster those of all primaries.
+// A cursor of ScanRooms means something in the life that gave it. May be repeated.
+func (s *Store) Life(ctx context.Context) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.Timeout)
+	defer cancel()
+	asked := []redis.Cmdable{s.rdb}
+	if s.cluster != nil {
+		all, err := s.cluster.primaries(ctx)
+		if err != nil {
+			return "", unavailable("find primaries", err)
+		}
+		asked = nil
+		for _, c := range all {
+			asked = append(asked, c)
+		}
+	}
+	var lives []string
+	for _, c := range asked {
+		info, err := c.Info(ctx, "server").Result()
+		if err != nil {
+			return "", unavailable("read life of the server", err)
+		}
+		_, life, _ := strings.Cut(info, "\nrun_id:")
+		if life, _, _ = strings.Cut(life, "\r"); life == "" {
+			return "", errors.New("read life of the server: INFO tells no run_id")
+		}
+		lives = append(lives, life)
+	}
+	return strings.Join(lives, " "), nil
 }
 
 // ScanRooms walks over every room that there is, some maybe twice, from cursor 0
-// until it is 0 again. May be repeated. In a Cluster, slots must not be moved
+// until it is 0 again, all of it in one Life. May be repeated. In a Cluster, slots must not be moved
 // meanwhile: what moves may be passed over.
 func (s *Store) ScanRooms(ctx context.Context, cursor uint64, most int) (rooms []string, next uint64, err error) {
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.Timeout)

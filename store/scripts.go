@@ -22,6 +22,15 @@ var roomWithin = "local function room()\n" + roomPrelude +
 //go:embed join.lua
 var joinLua string
 
+//go:embed mark.lua
+var markLua string
+
+//go:embed reached.lua
+var reachedLua string
+
+//go:embed migrated.lua
+var migratedLua string
+
 //go:embed attach.lua
 var attachLua string
 
@@ -188,6 +197,10 @@ var (
 	offerScript    = define("offer", offerLua)
 	handoverScript = define("handover", handoverLua)
 	withdrawScript = define("withdraw", withdrawLua)
+
+	markScript     = define("mark", markLua)
+	reachedScript  = define("reached", reachedLua)
+	migratedScript = define("migrated", migratedLua)
 
 	orderScript    = define("order", orderLua)
 	progressScript = define("progress", progressLua)

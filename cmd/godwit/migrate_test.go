@@ -2,9 +2,11 @@ package main
 
 import (
 	"fmt"
+	"maps"
 	"strings"
 	"testing"
 
+	"godwit/e2e/fault"
 	"godwit/internal/redistest"
 )
 
@@ -55,5 +57,88 @@ func TestMigrate_BringsAStoreToThisVersion(t *testing.T) {
 	}
 	if code, _, errs := once(nil, "migrate", "up"); code != 2 || !strings.Contains(errs, "GODWIT_REDIS_URL") {
 		t.Errorf("without a store: exit %d, %s", code, errs)
+	}
+}
+
+// notesOf is a command of a migration that notes how far it is, or that it is
+// finished: the nth.
+func notesOf(nth int) func([][]byte) bool {
+	return func(args [][]byte) bool {
+		if len(args) < 4 || !strings.EqualFold(string(args[0]), "EVALSHA") || string(args[3]) != "gw:schema" {
+			return false
+		}
+		nth--
+		return nth == 0
+	}
+}
+
+func TestMigrate_KilledBeforeAndAfterEachNoteItGoesOn(t *testing.T) {
+	const rooms = 1200 // several parts
+	server := redistest.Start(t)
+	rdb := server.Client()
+	indexed := make([]string, 16)
+	for i := range indexed {
+		indexed[i] = fmt.Sprintf("gw:{i:%02d}:rooms", i)
+	}
+	pipe := rdb.Pipeline()
+	pipe.Set(t.Context(), "gw:store", "before", 0)
+	for i := range rooms {
+		pipe.HSet(t.Context(), fmt.Sprintf("gw:{r:%d}:meta", i), "epoch", "E", "seq", 1)
+	}
+	if _, err := pipe.Exec(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	env := []string{"GODWIT_REDIS_URL=" + server.URL()}
+	if code, out, errs := once(env, "migrate", "up"); code != 0 { // Redis knows the scripts from here on
+		t.Fatalf("exit %d\n%s%s", code, out, errs)
+	}
+	// killed runs it up to a note, and says whether it came to that.
+	killed := func(nth int, answered bool) bool {
+		proxy, err := fault.Listen(server.Addr, 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer proxy.Close()
+		at := proxy.Points.At(fault.Step{Does: notesOf(nth), Answered: answered})
+		defer at.Release()
+		p := launch(t, []string{"GODWIT_REDIS_URL=redis://" + proxy.Addr()}, "migrate", "up")
+		select {
+		case <-at.Reached():
+			_ = p.cmd.Process.Kill() // it may have given up
+			p.exit()
+			return true
+		case <-p.done:
+			if code := p.exit(); code != 0 {
+				t.Fatalf("exit %d, held nowhere", code)
+			}
+			return false
+		}
+	}
+	for _, answered := range []bool{false, true} {
+		for nth := 1; ; nth++ {
+			if err := rdb.Del(t.Context(), append(indexed, "gw:schema")...).Err(); err != nil {
+				t.Fatal(err)
+			}
+			if !killed(nth, answered) {
+				if nth < 5 {
+					t.Errorf("%d notes, want several", nth-1)
+				}
+				break
+			}
+			for _, what := range []string{"up", "verify"} {
+				if code, out, errs := once(env, "migrate", what); code != 0 {
+					t.Errorf("killed at note %d (done: %t), then %s: exit %d\n%s%s", nth, answered, what, code, out, errs)
+				}
+			}
+			var listed int64
+			for _, key := range indexed {
+				listed += rdb.ZCard(t.Context(), key).Val()
+			}
+			schema, err := rdb.HGetAll(t.Context(), "gw:schema").Result()
+			if listed != rooms || err != nil || !maps.Equal(schema, map[string]string{"version": "1", "needs": "0"}) {
+				t.Errorf("killed at note %d (done: %t): in the end %d rooms are listed, want %d, and the schema is %v (%v)",
+					nth, answered, listed, rooms, schema, err)
+			}
+		}
 	}
 }
