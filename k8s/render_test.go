@@ -98,12 +98,38 @@ func render(t *testing.T, overlay string) manifest {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.CommandContext(t.Context(), "go", "tool", "-modfile=../tools/go.mod", "kustomize", "build", "overlays/"+overlay)
+	return build(t, "overlays/"+overlay)
+}
+
+// with is an overlay and a component of those that one may add.
+func with(t *testing.T, overlay, component string) manifest {
+	t.Helper()
+	dir := t.TempDir()
+	here, err := os.Getwd()
+	if err != nil {
+		t.Fatal(err)
+	}
+	up, err := filepath.Rel(dir, here)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := fmt.Sprintf("resources: [%s/overlays/%s]\ncomponents: [%s/components/%s]\n", up, overlay, up, component)
+	if err := os.WriteFile(filepath.Join(dir, "kustomization.yaml"), []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	render(t, overlay) // for what it reads
+	return build(t, dir)
+}
+
+// build is what kustomize makes of a directory.
+func build(t *testing.T, dir string) manifest {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), "go", "tool", "-modfile=../tools/go.mod", "kustomize", "build", dir)
 	var errs bytes.Buffer
 	cmd.Stderr = &errs
 	out, err := cmd.Output()
 	if err != nil {
-		t.Fatalf("render %s: %v\n%s", overlay, err, &errs)
+		t.Fatalf("render %s: %v\n%s", dir, err, &errs)
 	}
 	var m manifest
 	for d := yaml.NewDecoder(bytes.NewReader(out)); ; {
@@ -113,7 +139,7 @@ func render(t *testing.T, overlay string) manifest {
 			return m
 		}
 		if err != nil {
-			t.Fatalf("render %s: %v", overlay, err)
+			t.Fatalf("render %s: %v", dir, err)
 		}
 		m = append(m, o)
 	}
@@ -284,24 +310,63 @@ func itoa(n int) string {
 	return strings.TrimSpace(string(b))
 }
 
+// pods are the templates of all that runs, by kind and name.
+func (m manifest) pods() map[string]object {
+	out := map[string]object{}
+	for _, o := range m {
+		paths := [][]string{{"spec", "template", "spec"}, {"spec", "jobTemplate", "spec", "template", "spec"}}
+		if o.text("kind") == "Pod" {
+			paths = append(paths, []string{"spec"})
+		}
+		for _, path := range paths {
+			if pod, ok := o.at(path...).(map[string]any); ok {
+				out[o.text("kind")+" "+o.text("metadata", "name")] = pod
+			}
+		}
+	}
+	return out
+}
+
+// pinned says whether an image is one and the same each time.
+func pinned(image string) bool {
+	if _, digest, found := strings.Cut(image, "@sha256:"); found {
+		return len(digest) == 64
+	}
+	_, tag, found := strings.Cut(image[strings.LastIndex(image, "/")+1:], ":")
+	return found && tag != "latest" && tag != ""
+}
+
+func TestPinned_KnowsAVersion(t *testing.T) {
+	for image, want := range map[string]bool{
+		"godwit:1.2": true, "host.example:5000/godwit:1.2": true, "godwit@sha256:" + strings.Repeat("a", 64): true,
+		"godwit": false, "godwit:latest": false, "godwit:": false, "host.example:5000/godwit": false, "godwit@sha256:1": false,
+	} {
+		if pinned(image) != want {
+			t.Errorf("%s: pinned %t, want %t", image, !want, want)
+		}
+	}
+}
+
 func TestOverlays_ImagesArePinnedAndNobodyIsRoot(t *testing.T) {
 	overlays(t, func(t *testing.T, m manifest) {
-		for _, d := range m.kind("Deployment") {
-			name := d.text("metadata", "name")
-			pod := object(d.at("spec", "template", "spec").(map[string]any))
+		pods := m.pods()
+		if pods["Deployment godwit"] == nil {
+			t.Fatalf("no node among %v", slices.Collect(maps.Keys(pods)))
+		}
+		for name, pod := range pods {
 			if pod.at("securityContext", "runAsNonRoot") != true || pod.text("securityContext", "seccompProfile", "type") != "RuntimeDefault" ||
 				pod.at("automountServiceAccountToken") != false {
 				t.Errorf("%s: the pod may be root, or do any call, or ask Kubernetes", name)
 			}
-			for _, c := range pod.list("containers") {
-				if _, tag, found := strings.Cut(filepath.Base(c.text("image")), ":"); !found || tag == "latest" || tag == "" {
+			for _, c := range slices.Concat(pod.list("initContainers"), pod.list("containers")) {
+				if !pinned(c.text("image")) {
 					t.Errorf("%s: image %q has no version", name, c.text("image"))
 				}
 				drop, _ := c.at("securityContext", "capabilities", "drop").([]any)
 				if c.at("securityContext", "allowPrivilegeEscalation") != false || len(drop) != 1 || drop[0] != "ALL" {
 					t.Errorf("%s: the container may become more than it is", name)
 				}
-				if name == "godwit" && c.at("securityContext", "readOnlyRootFilesystem") != true {
+				if name == "Deployment godwit" && c.at("securityContext", "readOnlyRootFilesystem") != true {
 					t.Error("a node can write to its image")
 				}
 			}
@@ -309,11 +374,136 @@ func TestOverlays_ImagesArePinnedAndNobodyIsRoot(t *testing.T) {
 	})
 }
 
+// overlaid runs a test on an overlay with its node's container.
+func overlaid(t *testing.T, test func(t *testing.T, m manifest, ports map[string]int)) {
+	overlays(t, func(t *testing.T, m manifest) {
+		ports := map[string]int{}
+		for _, p := range node(m, t).list("ports") {
+			ports[p.text("name")], _ = p["containerPort"].(int)
+		}
+		test(t, m, ports)
+	})
+}
+
+func TestOverlays_TheDrainAndPrometheusAskTheAdminPort(t *testing.T) {
+	overlaid(t, func(t *testing.T, m manifest, ports map[string]int) {
+		command, _ := node(m, t).at("lifecycle", "preStop", "exec", "command").([]any)
+		at := ""
+		for i, arg := range command {
+			if arg == "--admin" && i+1 < len(command) {
+				at, _ = command[i+1].(string)
+			}
+		}
+		if want := "http://127.0.0.1:" + itoa(ports["admin"]); at != want {
+			t.Errorf("preStop asks %q, want %s", at, want)
+		}
+		notes := m.one(t, "Deployment", "godwit").labels("spec", "template", "metadata", "annotations")
+		want := map[string]string{"prometheus.io/scrape": "true", "prometheus.io/port": itoa(ports["admin"]), "prometheus.io/path": "/metrics"}
+		for name, v := range want {
+			if notes[name] != v {
+				t.Errorf("%s is %q, want %q", name, notes[name], v)
+			}
+		}
+	})
+}
+
+func TestOverlays_TheNetworkLetsInAndOutWhatANodeNeedsAlone(t *testing.T) {
+	overlays(t, func(t *testing.T, m manifest) {
+		rules := func(way string) (out []string) {
+			for _, r := range m.one(t, "NetworkPolicy", "godwit").list("spec", way) {
+				whom := "anybody"
+				if from := r.list("from"); len(from) > 0 {
+					whom = "some"
+					for _, f := range from {
+						if len(f.labels("namespaceSelector", "matchLabels")) == 0 && f.at("podSelector") == nil {
+							whom = "anybody"
+						}
+					}
+				}
+				for _, p := range r.list("ports") {
+					out = append(out, fmt.Sprintf("%s %v", whom, p["port"]))
+				}
+				if len(r.list("ports")) == 0 {
+					out = append(out, whom+" everywhere")
+				}
+			}
+			slices.Sort(out)
+			return slices.Compact(out)
+		}
+		if got, want := rules("ingress"), []string{"anybody ws", "some admin"}; !slices.Equal(got, want) {
+			t.Errorf("in: %q, want %q", got, want)
+		}
+		// Names, keys over https, Redis with and without TLS, and Sentinels.
+		if got, want := rules("egress"), []string{"anybody 26379", "anybody 443", "anybody 53", "anybody 6379", "anybody 6380"}; !slices.Equal(got, want) {
+			t.Errorf("out: %q, want %q", got, want)
+		}
+		for _, s := range m.kind("Service") {
+			if s.text("metadata", "name") != "redis" {
+				continue
+			}
+			for _, p := range s.list("spec", "ports") {
+				if p["port"] != 6379 {
+					t.Errorf("Redis is at %v, which no node reaches", p["port"])
+				}
+			}
+		}
+	})
+}
+
+// setting is the default of the README's table.
+func setting(t *testing.T, name string) time.Duration {
+	t.Helper()
+	b, err := os.ReadFile("../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := regexp.MustCompile("(?m)^\\| `" + name + "` \\| `([^`]+)`").FindSubmatch(b)
+	if found == nil {
+		t.Fatalf("the README has no %s", name)
+	}
+	d, err := time.ParseDuration(string(found[1]))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
+func TestIngress_WaitsLongerThanASilentSocketIsPinged(t *testing.T) {
+	m := render(t, "prod")
+	ping := setting(t, "GODWIT_PING")
+	if own := m.one(t, "ConfigMap", "godwit").text("data", "GODWIT_PING"); own != "" {
+		var err error
+		if ping, err = time.ParseDuration(own); err != nil {
+			t.Fatal(err)
+		}
+	}
+	all := m.kind("Ingress")
+	if len(all) == 0 {
+		t.Fatal("no Ingress")
+	}
+	for _, i := range all {
+		for _, way := range []string{"read", "send"} {
+			name := "nginx.ingress.kubernetes.io/proxy-" + way + "-timeout"
+			got, err := time.ParseDuration(i.labels("metadata", "annotations")[name] + "s")
+			// Two pings unanswered: the node closes, not the balancer.
+			if err != nil || got <= 3*ping {
+				t.Errorf("%s is %s (%v), want more than three times GODWIT_PING (%s)", name, got, err, ping)
+			}
+		}
+	}
+}
+
 func TestOverlays_ARolloutTakesNoNodeBeforeAnotherIsThere(t *testing.T) {
 	overlays(t, func(t *testing.T, m manifest) {
 		d := m.one(t, "Deployment", "godwit")
 		if d.at("spec", "strategy", "rollingUpdate", "maxUnavailable") != 0 || d.at("spec", "strategy", "rollingUpdate", "maxSurge") != 1 {
 			t.Errorf("strategy: %v", d.at("spec", "strategy"))
+		}
+		if stays, _ := d.at("spec", "minReadySeconds").(int); stays < 1 {
+			t.Errorf("a node that is ready for %d s takes the next one's place", stays)
+		}
+		if b := m.one(t, "PodDisruptionBudget", "godwit"); b.at("spec", "maxUnavailable") != 1 || b.at("spec", "minAvailable") != nil {
+			t.Errorf("the disruption budget is %v, want one node at a time", b.at("spec"))
 		}
 	})
 }
