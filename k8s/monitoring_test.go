@@ -252,20 +252,26 @@ func TestDashboard_AsksForWhatANodeTells(t *testing.T) {
 func TestMonitor_FindsTheNodes(t *testing.T) {
 	nodes := render(t, "prod")
 	pod := nodes.one(t, "Deployment", "godwit").labels("spec", "template", "metadata", "labels")
-	for _, m := range render(t, "../monitoring").kind("PodMonitor") {
-		for k, v := range m.labels("spec", "selector", "matchLabels") {
-			if pod[k] != v {
-				t.Errorf("it wants %s=%s, a node has %q", k, v, pod[k])
-			}
+	monitors := render(t, "../monitoring").kind("PodMonitor")
+	if len(monitors) != 1 {
+		t.Fatalf("%d monitors, want one", len(monitors))
+	}
+	m := monitors[0]
+	wants := m.labels("spec", "selector", "matchLabels")
+	if len(wants) == 0 {
+		t.Error("it wants everything")
+	}
+	for k, v := range wants {
+		if pod[k] != v {
+			t.Errorf("it wants %s=%s, a node has %q", k, v, pod[k])
 		}
-		if m.text("metadata", "namespace") != nodes.one(t, "Deployment", "godwit").text("metadata", "namespace") {
-			t.Error("it looks in another namespace")
-		}
-		for _, e := range m.list("spec", "podMetricsEndpoints") {
-			if e.text("port") != "admin" || e.text("path") != "/metrics" {
-				t.Errorf("it asks %s %s", e.text("port"), e.text("path"))
-			}
-		}
+	}
+	if m.text("metadata", "namespace") != nodes.one(t, "Deployment", "godwit").text("metadata", "namespace") {
+		t.Error("it looks in another namespace")
+	}
+	ends := m.list("spec", "podMetricsEndpoints")
+	if len(ends) != 1 || ends[0].text("port") != "admin" || ends[0].text("path") != "/metrics" {
+		t.Errorf("it asks %v, want admin and /metrics", ends)
 	}
 }
 
