@@ -186,6 +186,24 @@ func (c *crowd) unseen(p *talker) error {
 	return nil
 }
 
+// at are those who are attached to a node.
+func (c *crowd) at(node string) (there []*talker) {
+	for _, p := range c.people {
+		if p.left(node) != nil {
+			there = append(there, p)
+		}
+	}
+	return there
+}
+
+// left is nil when the person is not attached to a node, or to another one.
+func (p *talker) left(node string) error {
+	if p.client.Session().Node == node {
+		return fmt.Errorf("it is at %s", node)
+	}
+	return nil
+}
+
 // stirs are all the changes of presence that were told when there was none.
 func (c *crowd) stirs() (out []string) {
 	for _, p := range c.people {

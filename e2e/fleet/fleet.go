@@ -32,6 +32,9 @@ type Options struct {
 	Seed uint64
 	// Directed tells each node its URL, so that clients can be sent to it.
 	Directed bool
+	// Balanced puts one address in front of all nodes, which is all that clients
+	// know, and tells the nodes that it is the fleet's.
+	Balanced bool
 }
 
 // Fleet is a Redis, of one kind or another, and its nodes.
@@ -43,6 +46,8 @@ type Fleet struct {
 	Store   redis.UniversalClient
 	Nodes   []*Node
 	Proxies []*fault.Proxy // one a node, when proxied
+	// Balancer leads to the nodes, when balanced; else nil.
+	Balancer *Balancer
 }
 
 // Start runs a fleet and waits until all of it is ready.
@@ -69,6 +74,13 @@ func Start(t testing.TB, o Options) *Fleet {
 		}
 		listen = append(listen, addr)
 	}
+	if o.Balanced {
+		var err error
+		if f.Balancer, err = Balance(); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(f.Balancer.Close)
+	}
 	for i := range o.Nodes {
 		if o.On == OneRedis {
 			url = "redis://" + f.Redis.Addr() + "/0"
@@ -94,14 +106,35 @@ func Start(t testing.TB, o Options) *Fleet {
 			env["GODWIT_NODE_URL"] = origins[i] + "/v1/ws"
 			env["GODWIT_REDIRECT_ORIGINS"] = strings.Join(origins, ",")
 		}
+		if o.Balanced {
+			env["GODWIT_PUBLIC_URL"] = "ws://" + f.Balancer.Addr() + "/v1/ws"
+		}
 		maps.Copy(env, o.Env)
 		f.Nodes = append(f.Nodes, StartNode(t, fmt.Sprintf("n%d", i+1), env))
+		f.Rebalance()
 	}
 	return f
 }
 
-// URLs are the addresses of all nodes, that of number first in front.
+// Rebalance tells the balancer, if there is one, where the nodes are: one that
+// was started again may be elsewhere.
+func (f *Fleet) Rebalance() {
+	if f.Balancer == nil {
+		return
+	}
+	var at []string
+	for _, n := range f.Nodes {
+		at = append(at, n.env["GODWIT_LISTEN"])
+	}
+	f.Balancer.To(at...)
+}
+
+// URLs are the addresses of all nodes, that of number first in front, or that of
+// the balancer.
 func (f *Fleet) URLs(first int) []string {
+	if f.Balancer != nil {
+		return []string{"ws://" + f.Balancer.Addr() + "/v1/ws"}
+	}
 	var urls []string
 	for i := range f.Nodes {
 		urls = append(urls, f.Nodes[(first+i)%len(f.Nodes)].URL)
