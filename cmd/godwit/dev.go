@@ -21,6 +21,8 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"godwit/internal/redisset"
 )
 
 const (
@@ -74,8 +76,8 @@ func (l *lines) print(mark, line string) {
 type fleet struct {
 	env   []string
 	out   *lines
-	procs []*proc  // in the order of their start
-	set   redisSet // nil: redis is one of procs
+	procs []*proc      // in the order of their start
+	set   redisset.Set // nil: redis is one of procs
 }
 
 // proc is one process and the goroutines that pass its output on.
@@ -201,9 +203,9 @@ func operate(admin string, api bool) string {
 // redis starts a redis-server that keeps its files in dir, and waits until it
 // answers.
 func (f *fleet) redis(ctx context.Context, dir string) (p *proc, url string, err error) {
-	server, err := exec.LookPath("redis-server")
+	server, err := redisset.Path()
 	if err != nil {
-		return nil, "", usage{errors.New("redis-server is not installed; type: sudo apt-get install redis-server")}
+		return nil, "", usage{fmt.Errorf("redis-server is not installed; type: sudo apt-get install redis-server (%w)", err)}
 	}
 	for try := 1; ; try++ { // another process may take the port meanwhile
 		port, err := freePort("127.0.0.1", 0)

@@ -18,32 +18,14 @@ const (
 )
 
 // devKinds are what a fleet can run on.
-var devKinds = []string{"single", "cluster", "sentinel"}
-
-// redisSet is a Redis of several processes.
-type redisSet interface {
-	URL() string
-	Servers() []*redisset.Server
-	Close()
-}
+var devKinds = []string{"single", redisset.KindCluster, redisset.KindSentinel}
 
 // startSet starts a Redis of several processes, which keep their files in dir.
 func (f *fleet) startSet(ctx context.Context, kind, dir string) (url string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, devSetReady)
 	defer cancel()
 	f.out.print("redis", "starting a "+kind)
-	if kind == "cluster" {
-		var c *redisset.Cluster
-		if c, err = redisset.StartCluster(ctx, dir, devSilent); err == nil {
-			f.set = c
-		}
-	} else {
-		var s *redisset.Sentinel
-		if s, err = redisset.StartSentinel(ctx, dir, devSilent); err == nil {
-			f.set = s
-		}
-	}
-	if err != nil {
+	if f.set, err = redisset.Start(ctx, kind, redisset.Options{Dir: dir, Silent: devSilent}); err != nil {
 		return "", fmt.Errorf("start a %s: %w", kind, err)
 	}
 	return f.set.URL(), nil

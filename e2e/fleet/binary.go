@@ -1,7 +1,6 @@
 package fleet
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -9,6 +8,8 @@ import (
 	"runtime"
 	"sync"
 	"testing"
+
+	"godwit/internal/redisset"
 )
 
 // binary is built once in a test process.
@@ -57,12 +58,9 @@ func Main(m *testing.M) int {
 // redisServer is the path of redis-server, without which nothing here runs.
 func redisServer(t testing.TB) string {
 	t.Helper()
-	path, err := exec.LookPath("redis-server")
-	if errors.Is(err, exec.ErrNotFound) {
-		t.Fatal("redis-server is not installed; on Debian and Ubuntu type: sudo apt-get install -y redis-server")
-	}
+	path, err := redisset.Path()
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("%v; on Debian and Ubuntu type: sudo apt-get install -y redis-server", err)
 	}
 	return path
 }

@@ -33,23 +33,20 @@ func (f *Fleet) startSet(t testing.TB, on On) string {
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	ctx, cancel := context.WithTimeout(context.Background(), 2*Patience)
 	defer cancel()
-	redisServer(t)
-	if on == Cluster {
-		if f.Cluster, err = redisset.StartCluster(ctx, dir, silent); err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(f.Cluster.Close)
-		f.Store = f.Cluster.Client()
-		t.Cleanup(func() { f.Store.Close() })
-		return f.Cluster.URL()
+	kind := redisset.KindCluster
+	if on == Sentinels {
+		kind = redisset.KindSentinel
 	}
-	if f.Sentinel, err = redisset.StartSentinel(ctx, dir, silent); err != nil {
+	set, err := redisset.Start(ctx, kind, redisset.Options{Dir: dir, Silent: silent})
+	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(f.Sentinel.Close)
-	f.Store = f.Sentinel.Client()
+	t.Cleanup(set.Close)
+	f.Cluster, _ = set.(*redisset.Cluster)
+	f.Sentinel, _ = set.(*redisset.Sentinel)
+	f.Store = set.Client()
 	t.Cleanup(func() { f.Store.Close() })
-	return f.Sentinel.URL()
+	return set.URL()
 }
 
 // KillPubSub closes every subscriber's connection at some servers and tells how

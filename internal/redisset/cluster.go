@@ -23,15 +23,11 @@ const (
 )
 
 // Cluster is a Redis Cluster of three primaries and three replicas.
-type Cluster struct {
-	set
-	nodeTimeout time.Duration // of who is started
-}
+type Cluster struct{ set }
 
-// StartCluster runs a Cluster that keeps its files in dir, and waits until all of
-// it is ready. A primary that is silent for nodeTimeout is replaced.
-func StartCluster(ctx context.Context, dir string, nodeTimeout time.Duration) (*Cluster, error) {
-	c := &Cluster{set: set{dir: dir}, nodeTimeout: nodeTimeout}
+// StartCluster runs a Cluster, and waits until all of it is ready.
+func StartCluster(ctx context.Context, o Options) (*Cluster, error) {
+	c := &Cluster{set{opt: o}}
 	if err := c.start(ctx); err != nil {
 		c.Close()
 		return nil, err
@@ -42,16 +38,17 @@ func StartCluster(ctx context.Context, dir string, nodeTimeout time.Duration) (*
 func (c *Cluster) start(ctx context.Context) error {
 	for range 2 * Shards {
 		if _, err := c.add(ctx, func(dir string, port int) ([]string, error) {
-			return append(plain(dir, port),
+			args, err := c.data(dir, port)
+			return append(args,
 				"--cluster-enabled", "yes", "--cluster-config-file", "nodes.conf",
-				"--cluster-node-timeout", strconv.FormatInt(c.nodeTimeout.Milliseconds(), 10),
+				"--cluster-node-timeout", strconv.FormatInt(c.opt.Silent.Milliseconds(), 10),
 				// Rooms of other primaries go on while one is away.
-				"--cluster-require-full-coverage", "no"), nil
+				"--cluster-require-full-coverage", "no"), err
 		}); err != nil {
 			return err
 		}
 	}
-	if err := c.NodeTimeout(ctx, min(meetingTimeout, c.nodeTimeout)); err != nil {
+	if err := c.NodeTimeout(ctx, min(meetingTimeout, c.opt.Silent)); err != nil {
 		return err
 	}
 	first := c.servers[0].Client
@@ -83,7 +80,7 @@ func (c *Cluster) start(ctx context.Context) error {
 	if err := c.Ready(ctx); err != nil {
 		return err
 	}
-	return c.NodeTimeout(ctx, c.nodeTimeout)
+	return c.NodeTimeout(ctx, c.opt.Silent)
 }
 
 // NodeTimeout changes how long a primary may be silent.
@@ -149,12 +146,12 @@ func (c *Cluster) URL() string {
 	for i, s := range c.servers {
 		addrs[i] = s.Addr
 	}
-	return "redis+cluster://" + strings.Join(addrs, ",")
+	return scheme(c.opt.TLS.client(), "redis+cluster") + "://" + strings.Join(addrs, ",")
 }
 
 // Client asks the whole Cluster.
-func (c *Cluster) Client() *redis.ClusterClient {
-	o := &redis.ClusterOptions{ClusterStateReloadInterval: time.Second, ContextTimeoutEnabled: true}
+func (c *Cluster) Client() redis.UniversalClient {
+	o := &redis.ClusterOptions{ClusterStateReloadInterval: time.Second, ContextTimeoutEnabled: true, TLSConfig: c.opt.TLS.client()}
 	for _, s := range c.servers {
 		o.Addrs = append(o.Addrs, s.Addr)
 	}

@@ -1,11 +1,13 @@
-// Package redisset runs a Redis Cluster, or a primary with its replicas and
-// Sentinels, as plain redis-server processes of this machine: for tests, and for
-// people who want to see one. It decides when a set is ready, and ends what it
-// has started. It knows nothing of what is stored.
+// Package redisset runs a redis-server, a Redis Cluster, or a primary with its
+// replicas and Sentinels, as processes of this machine: for tests, and for people
+// who want to see one. It decides when a set is ready, and ends what it has
+// started. It knows nothing of what is stored.
 package redisset
 
 import (
+	"cmp"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -29,7 +31,71 @@ const (
 	ending = 5 * time.Second
 	// patience bounds every wait: what has not come by then will not.
 	patience = time.Minute
+	// tries is how often a start is tried: another process may take the port that
+	// was free.
+	tries = 3
 )
+
+// Program is the variable that names the program to run in redis-server's place,
+// which must understand its arguments, as valkey-server does.
+const Program = "GODWIT_TEST_REDIS_SERVER"
+
+// Path is where the program to run is.
+func Path() (string, error) {
+	name := cmp.Or(os.Getenv(Program), "redis-server")
+	path, err := exec.LookPath(name)
+	if err != nil {
+		return "", fmt.Errorf("find %s: %w", name, err)
+	}
+	return path, nil
+}
+
+// Options shape what is run.
+type Options struct {
+	// Dir is where all files are kept.
+	Dir string
+	// Silent is how long the primary of a set may be silent before it is replaced.
+	Silent time.Duration
+	// TLS is all that the servers speak, with each other too. Nil: none of it.
+	TLS *TLS
+}
+
+// Set is a Redis of several processes.
+type Set interface {
+	// URL is how a node names it.
+	URL() string
+	// Client asks whoever has what is asked for.
+	Client() redis.UniversalClient
+	// Servers are all that were started.
+	Servers() []*Server
+	// Close ends every process. The data stays in the directory.
+	Close()
+}
+
+// The kinds of set.
+const (
+	KindCluster  = "cluster"
+	KindSentinel = "sentinel"
+)
+
+// Start runs a set of that kind, and waits until all of it is ready.
+func Start(ctx context.Context, kind string, o Options) (Set, error) {
+	switch kind {
+	case KindCluster:
+		return settled(StartCluster(ctx, o))
+	case KindSentinel:
+		return settled(StartSentinel(ctx, o))
+	}
+	return nil, fmt.Errorf("there is no set of kind %q", kind)
+}
+
+// settled is nil, and no pointer to nothing, with an error.
+func settled[S Set](s S, err error) (Set, error) {
+	if err != nil {
+		return nil, err
+	}
+	return s, nil
+}
 
 // Server is one redis-server, or one Sentinel.
 type Server struct {
@@ -37,6 +103,7 @@ type Server struct {
 	// Client asks this server alone.
 	Client *redis.Client
 
+	tls   *tls.Config
 	args  []string
 	cmd   *exec.Cmd
 	ended chan struct{} // closed when the process has ended
@@ -44,9 +111,9 @@ type Server struct {
 
 // start runs the process.
 func (s *Server) start() error {
-	bin, err := exec.LookPath("redis-server")
+	bin, err := Path()
 	if err != nil {
-		return errors.New("redis-server is missing. Type: make need-redis")
+		return fmt.Errorf("%w. Type: make need-redis", err)
 	}
 	s.cmd = exec.Command(bin, s.args...)
 	s.cmd.SysProcAttr = tied()
@@ -56,7 +123,7 @@ func (s *Server) start() error {
 	ended := make(chan struct{})
 	s.ended = ended
 	cmd := s.cmd
-	go func() { // waited for by end
+	go func() { // waited for by Close
 		defer close(ended)
 		_ = cmd.Wait() // the state says the same
 	}()
@@ -94,6 +161,9 @@ func (s *Server) Start(ctx context.Context) error {
 	return s.answers(ctx)
 }
 
+// URL is how a node names the server, if it is alone.
+func (s *Server) URL() string { return scheme(s.tls, "redis") + "://" + s.Addr }
+
 // Pid is the process of the server's life.
 func (s *Server) Pid() int { return s.cmd.Process.Pid }
 
@@ -119,8 +189,8 @@ func (s *Server) Stop() error { return freeze.Stop(s.cmd.Process) }
 // Cont ends Stop.
 func (s *Server) Cont() error { return s.cmd.Process.Signal(syscall.SIGCONT) }
 
-// end ends the process, frozen or not.
-func (s *Server) end() {
+// Close ends the process, frozen or not.
+func (s *Server) Close() {
 	s.Client.Close()
 	if s.cmd == nil || s.cmd.Process == nil {
 		return
@@ -136,25 +206,49 @@ func (s *Server) end() {
 	}
 }
 
-// set is the processes of one kind of set, and what they keep.
+// StartOne runs one server alone, and waits until it answers.
+func StartOne(ctx context.Context, o Options) (*Server, error) {
+	s := &set{opt: o}
+	one, err := s.add(ctx, s.data)
+	if err != nil {
+		s.Close()
+		return nil, err
+	}
+	return one, nil
+}
+
+// set is the processes of one kind of set, and how they were started.
 type set struct {
-	dir     string
+	opt     Options
 	servers []*Server
 }
 
 // add starts one more server, on a free port, with a directory of its own.
 func (s *set) add(ctx context.Context, args func(dir string, port int) ([]string, error)) (*Server, error) {
+	for try := 1; ; try++ {
+		one, err := s.addAt(ctx, args)
+		var end over
+		if err == nil || try == tries || !errors.As(err, &end) {
+			return one, err
+		}
+		one.Client.Close()
+		s.servers = s.servers[:len(s.servers)-1]
+	}
+}
+
+func (s *set) addAt(ctx context.Context, args func(dir string, port int) ([]string, error)) (*Server, error) {
 	port, err := freePort()
 	if err != nil {
 		return nil, err
 	}
 	addr := net.JoinHostPort(host, strconv.Itoa(port))
-	dir := filepath.Join(s.dir, strconv.Itoa(port))
+	dir := filepath.Join(s.opt.Dir, strconv.Itoa(port))
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, fmt.Errorf("make a directory for redis: %w", err)
 	}
-	one := &Server{Addr: addr, Client: redis.NewClient(&redis.Options{
-		Addr: addr, Protocol: 2, MaxRetries: -1, ContextTimeoutEnabled: true, DialerRetries: 1, DisableIdentity: true,
+	one := &Server{Addr: addr, tls: s.opt.TLS.client(), Client: redis.NewClient(&redis.Options{
+		Addr: addr, TLSConfig: s.opt.TLS.client(),
+		Protocol: 2, MaxRetries: -1, ContextTimeoutEnabled: true, DialerRetries: 1, DisableIdentity: true,
 	})}
 	if one.args, err = args(dir, port); err != nil {
 		return nil, err
@@ -169,10 +263,10 @@ func (s *set) add(ctx context.Context, args func(dir string, port int) ([]string
 // Close ends every process. The data stays in the directory.
 func (s *set) Close() {
 	for _, one := range s.servers {
-		_ = one.cmd.Process.Signal(syscall.SIGTERM) // all at once; a frozen one by end
+		_ = one.cmd.Process.Signal(syscall.SIGTERM) // all at once; a frozen one by its Close
 	}
 	for _, one := range s.servers {
-		one.end()
+		one.Close()
 	}
 }
 
@@ -202,13 +296,15 @@ func freePort() (int, error) {
 	return 0, errors.New("find a free port: none has a free bus port")
 }
 
-// plain are the arguments of every server with data.
-func plain(dir string, port int) []string {
-	return []string{
-		"--bind", host, "--port", strconv.Itoa(port), "--dir", dir,
-		"--save", "", "--appendonly", "yes", "--appendfsync", "no",
-		"--logfile", filepath.Join(dir, "redis.log"), "--repl-diskless-sync-delay", "0",
-	}
+// listens are the arguments of every server.
+func (s *set) listens(dir string, port int) []string {
+	return append([]string{"--bind", host, "--dir", dir, "--logfile", filepath.Join(dir, "redis.log")}, s.opt.TLS.port(port)...)
+}
+
+// data are the arguments of every server with data.
+func (s *set) data(dir string, port int) ([]string, error) {
+	return append(s.listens(dir, port),
+		"--save", "", "--appendonly", "yes", "--appendfsync", "no", "--repl-diskless-sync-delay", "0"), nil
 }
 
 // over is an error that no waiting mends.

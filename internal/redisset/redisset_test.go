@@ -19,7 +19,7 @@ func within(t *testing.T) context.Context {
 
 func TestSentinel_ReplacesAPrimaryThatIsKilledAndEndsWithoutATrace(t *testing.T) {
 	ctx := within(t)
-	s, err := StartSentinel(ctx, t.TempDir(), time.Second)
+	s, err := StartSentinel(ctx, Options{Dir: t.TempDir(), Silent: time.Second})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -54,7 +54,7 @@ func TestSentinel_ReplacesAPrimaryThatIsKilledAndEndsWithoutATrace(t *testing.T)
 
 func TestCluster_MovesASlotAndEndsWithoutATrace(t *testing.T) {
 	ctx := within(t)
-	c, err := StartCluster(ctx, t.TempDir(), 5*time.Second)
+	c, err := StartCluster(ctx, Options{Dir: t.TempDir(), Silent: 5 * time.Second})
 	if err != nil {
 		t.Fatal(err)
 	}

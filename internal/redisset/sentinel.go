@@ -28,25 +28,24 @@ type Sentinel struct {
 	Sentinels []*Server
 }
 
-// StartSentinel runs a set that keeps its files in dir, and waits until all of it
-// is ready. A primary that is silent for downAfter is replaced.
-func StartSentinel(ctx context.Context, dir string, downAfter time.Duration) (*Sentinel, error) {
-	s := &Sentinel{set: set{dir: dir}}
-	if err := s.start(ctx, downAfter); err != nil {
+// StartSentinel runs a set, and waits until all of it is ready.
+func StartSentinel(ctx context.Context, o Options) (*Sentinel, error) {
+	s := &Sentinel{set: set{opt: o}}
+	if err := s.start(ctx); err != nil {
 		s.Close()
 		return nil, err
 	}
 	return s, nil
 }
 
-func (s *Sentinel) start(ctx context.Context, downAfter time.Duration) error {
+func (s *Sentinel) start(ctx context.Context) error {
 	for i := range 1 + replicas {
 		one, err := s.add(ctx, func(dir string, port int) ([]string, error) {
-			args := plain(dir, port)
+			args, err := s.data(dir, port)
 			if i > 0 {
 				args = append(args, "--replicaof", strings.Replace(s.Data[0].Addr, ":", " ", 1))
 			}
-			return args, nil
+			return args, err
 		})
 		if err != nil {
 			return err
@@ -60,14 +59,11 @@ func (s *Sentinel) start(ctx context.Context, downAfter time.Duration) error {
 			text := fmt.Sprintf("sentinel monitor %[1]s %[2]s %[3]d\n"+
 				"sentinel down-after-milliseconds %[1]s %[4]d\nsentinel failover-timeout %[1]s %[5]d\n",
 				Master, strings.Replace(s.Data[0].Addr, ":", " ", 1), quorum,
-				downAfter.Milliseconds(), max(10*downAfter, 10*time.Second).Milliseconds())
+				s.opt.Silent.Milliseconds(), max(10*s.opt.Silent, 10*time.Second).Milliseconds())
 			if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
 				return nil, fmt.Errorf("write the sentinel's settings: %w", err)
 			}
-			return []string{
-				file, "--sentinel", "--bind", host, "--port", strconv.Itoa(port), "--dir", dir,
-				"--logfile", filepath.Join(dir, "redis.log"),
-			}, nil
+			return append([]string{file, "--sentinel"}, s.listens(dir, port)...), nil
 		})
 		if err != nil {
 			return err
@@ -123,12 +119,12 @@ func (s *Sentinel) URL() string {
 	for i, one := range s.Sentinels {
 		addrs[i] = one.Addr
 	}
-	return "redis+sentinel://" + strings.Join(addrs, ",") + "/" + Master
+	return scheme(s.opt.TLS.client(), "redis+sentinel") + "://" + strings.Join(addrs, ",") + "/" + Master
 }
 
 // Client asks whoever is the primary.
-func (s *Sentinel) Client() *redis.Client {
-	o := &redis.FailoverOptions{MasterName: Master, ContextTimeoutEnabled: true}
+func (s *Sentinel) Client() redis.UniversalClient {
+	o := &redis.FailoverOptions{MasterName: Master, ContextTimeoutEnabled: true, TLSConfig: s.opt.TLS.client()}
 	for _, one := range s.Sentinels {
 		o.SentinelAddrs = append(o.SentinelAddrs, one.Addr)
 	}
