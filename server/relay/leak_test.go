@@ -11,10 +11,10 @@ import (
 // No test of this package leaves a goroutine.
 func TestMain(m *testing.M) { goleak.VerifyTestMain(ends{m}) }
 
-// ends ends the Cluster that the tests have shared.
+// ends ends the sets that the tests have shared.
 type ends struct{ *testing.M }
 
 func (e ends) Run() int {
-	defer redistest.EndCluster()
+	defer redistest.EndSets()
 	return e.M.Run()
 }
