@@ -33,15 +33,13 @@ const (
 type router struct {
 	rdb *redis.ClusterClient // knows which primary has which slot
 	opt *redis.ClusterOptions
-	// waitMillis bounds a WAIT.
-	waitMillis int64
 
 	mu     sync.Mutex
 	others map[string]*redis.Client // guarded by mu: primaries without a slot yet, to which others point
 }
 
-func newCluster(opt *redis.ClusterOptions, waitMillis int64) *router {
-	r := &router{rdb: redis.NewClusterClient(opt), opt: opt, waitMillis: waitMillis, others: make(map[string]*redis.Client)}
+func newCluster(opt *redis.ClusterOptions) *router {
+	r := &router{rdb: redis.NewClusterClient(opt), opt: opt, others: make(map[string]*redis.Client)}
 	r.rdb.AddHook(r)
 	return r
 }
@@ -192,7 +190,7 @@ func (b *batch) send(p *part) (broken bool) {
 	}
 	var enough *redis.Cmd
 	if b.waits != nil && slices.ContainsFunc(p.cmds, b.waits) {
-		enough = pipe.Do(b.ctx, "WAIT", b.wait, b.router.waitMillis)
+		enough = pipe.Do(b.ctx, "WAIT", b.wait, waitMillis(b.ctx))
 	}
 	_, _ = pipe.Exec(b.ctx) // each command has its own error
 	if last := p.cmds[len(p.cmds)-1].Err(); last != nil && !isReply(last) {

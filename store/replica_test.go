@@ -1,8 +1,11 @@
 package store
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"net"
+	"sync"
 	"testing"
 	"time"
 
@@ -26,6 +29,7 @@ func TestWait_TooFewReplicasRefuseMessagesAndNothingElse(t *testing.T) {
 	if got, err := s.Say(ctx, "lobby", "", draft); !errors.Is(err, ErrUnavailable) {
 		t.Errorf("what the system says, without a replica: %+v, %v, want unavailable", got, err)
 	}
+	crowded(t, server.URL())
 
 	replica := redistest.Start(t)
 	host, port, err := net.SplitHostPort(server.Addr)
@@ -49,4 +53,51 @@ func TestWait_TooFewReplicasRefuseMessagesAndNothingElse(t *testing.T) {
 	if got, err = send(s, "lobby", ann, Known{}, Draft{CSeq: 2, Data: []byte("2")}); err != nil || got.Dup {
 		t.Errorf("the next send: %+v, %v", got, err)
 	}
+}
+
+// crowded has many messages refused at once, by a server that has no script yet, and
+// everything else go on.
+func crowded(t *testing.T, url string) {
+	t.Helper()
+	s := open(t, Config{URL: url, Wait: 1, Timeout: 2 * time.Second})
+	if err := s.direct.ScriptFlush(t.Context()).Err(); err != nil {
+		t.Fatal(err)
+	}
+	enters, err := s.joinCall("lobby", member(30, "zoe"), Known{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	says := s.roomCall(sendScript, "lobby", Known{}, 1, 1, "ann", 0, "", 0, 0, "{}", "1")
+	within, cancel := context.WithTimeout(t.Context(), s.cfg.Timeout)
+	defer cancel()
+	cmds, err := s.pipeline(within, s.direct, []call{says, enters}) // as a lane sends it
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmds[0].Err(); err == nil || noScript(err) {
+		t.Errorf("a send: %v, want too few replicas", err)
+	}
+	if err := cmds[1].Err(); err != nil {
+		t.Errorf("a join in the same pipeline: %v", err)
+	}
+	var all sync.WaitGroup
+	for i := range uint32(20) {
+		room, m := fmt.Sprintf("room %d", i%10), member(i+1, fmt.Sprintf("user %d", i))
+		all.Go(func() {
+			if _, err := s.Join(t.Context(), room, m, Known{}); err != nil {
+				t.Errorf("a join: %v", err)
+			}
+		})
+		all.Go(func() {
+			if got, err := s.Say(t.Context(), "lobby", "", Draft{}); !errors.Is(err, ErrUnavailable) {
+				t.Errorf("what the system says: %+v, %v, want unavailable", got, err)
+			}
+		})
+		all.Go(func() {
+			if err := s.Renew(t.Context(), Node{Ref: Ref{Node: fmt.Sprint("n", i), Boot: "b"}, State: NodeReady}); err != nil {
+				t.Errorf("a lease: %v", err)
+			}
+		})
+	}
+	all.Wait()
 }

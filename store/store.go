@@ -278,7 +278,7 @@ func (s *Store) exec(ctx context.Context, rdb redis.UniversalClient, calls []cal
 	}
 	var wait *redis.Cmd
 	if s.cfg.Wait > 0 && slices.ContainsFunc(calls, call.says) {
-		wait = pipe.Do(ctx, "WAIT", s.cfg.Wait, s.cfg.waitMillis())
+		wait = pipe.Do(ctx, "WAIT", s.cfg.Wait, waitMillis(ctx))
 	}
 	_, err := pipe.Exec(ctx)
 	if err != nil && !isReply(err) {
@@ -301,8 +301,12 @@ func (s *Store) exec(ctx context.Context, rdb redis.UniversalClient, calls []cal
 // the loss of a replica would take the fleet away.
 func (c call) says() bool { return c.script == sendScript || c.script == sayScript }
 
-// waitMillis is how long a WAIT may take: half a round trip.
-func (c *Config) waitMillis() int64 { return max(1, c.Timeout.Milliseconds()/2) }
+// waitMillis is how long a WAIT may take: half of what is left of the round trip,
+// for a script that the server does not know is called, and waits, once more.
+func waitMillis(ctx context.Context) int64 {
+	till, _ := ctx.Deadline()
+	return max(1, time.Until(till).Milliseconds()/2)
+}
 
 // replicated reads the answer of a WAIT.
 func replicated(wait *redis.Cmd, want int) error {
