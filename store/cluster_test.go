@@ -280,6 +280,38 @@ func TestCluster_APrimaryThatHangsHoldsUpNobodyElsesRooms(t *testing.T) {
 	}
 }
 
+func TestCluster_APrimaryThatHangsIsNotChosenToHearOn(t *testing.T) {
+	c := redistest.Cluster(t)
+	healed(t, c)
+	s := open(t, Config{URL: c.URL(), Timeout: 5 * time.Second})
+	all := primaries(t, c)
+	var l lines
+	if err := all[0].Stop(); err != nil {
+		t.Fatal(err)
+	}
+	for began := time.Now(); !l.failed[all[0].Addr]; { // on a busy machine it may not come to an answer
+		if _, err := l.sound(t.Context(), s.cluster, "gw:test", "1"); err != nil && time.Since(began) > 20*time.Second {
+			t.Fatal(err)
+		}
+	}
+	if err := all[0].Cont(); err != nil { // so that each ear tells where it is
+		t.Fatal(err)
+	}
+	for range 30 {
+		ear, err := s.ear(t.Context(), &l)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := ear.Subscribe(t.Context(), "gw:test"); err != nil {
+			t.Fatal(err)
+		}
+		defer ear.Close()
+	}
+	if n, err := all[0].Client.PubSubNumSub(t.Context(), "gw:test").Result(); err != nil || n["gw:test"] != 0 {
+		t.Errorf("%d of 30 listen to the one that hung, %v", n["gw:test"], err)
+	}
+}
+
 func TestCluster_ALeaseIsRenewedThoughThePrimaryOfTheListHangs(t *testing.T) {
 	c := redistest.Cluster(t)
 	healed(t, c)

@@ -15,9 +15,9 @@ import (
 )
 
 // ear is a connection to hear channels on. In a Cluster every node hears what is
-// published at any other, so any primary will do: one that is chosen anew, so that
-// who has lost one that died finds another.
-func (s *Store) ear(ctx context.Context) (*redis.PubSub, error) {
+// published at any other, so any primary will do that took the last probe: one that
+// is chosen anew, so that who has lost one that died, or hangs, finds another.
+func (s *Store) ear(ctx context.Context, l *lines) (*redis.PubSub, error) {
 	if s.cluster == nil {
 		return s.rdb.Subscribe(ctx), nil
 	}
@@ -29,6 +29,9 @@ func (s *Store) ear(ctx context.Context) (*redis.PubSub, error) {
 	}
 	if len(all) == 0 {
 		return nil, errors.New("find a primary: the cluster has none")
+	}
+	if sound := slices.DeleteFunc(slices.Clone(all), func(c *redis.Client) bool { return l.failed[c.Options().Addr] }); len(sound) > 0 {
+		all = sound
 	}
 	return all[rand.IntN(len(all))].Subscribe(ctx), nil
 }
@@ -71,7 +74,8 @@ func (s *Subscriber) sound(ctx context.Context, nth string) (want []string, err 
 // or a restart, which may have lost what was heard before; the connection need not
 // notice either, where it is to another primary.
 type lines struct {
-	known map[string]bool // nil: none yet
+	known  map[string]bool // nil: none yet
+	failed map[string]bool // addresses that did not take the last probe
 }
 
 const (
@@ -119,7 +123,9 @@ func (l *lines) sound(ctx context.Context, r *router, channel, nth string) (want
 	if first {
 		l.known = make(map[string]bool)
 	}
+	l.failed = make(map[string]bool)
 	for i, id := range ids {
+		l.failed[all[i].Options().Addr] = errs[i] != nil
 		if err = errors.Join(err, errs[i]); errs[i] != nil {
 			continue
 		}

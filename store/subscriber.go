@@ -211,7 +211,7 @@ func (s *Subscriber) connection(ctx context.Context) error {
 			return err
 		}
 	}
-	conn, err := s.store.ear(ctx)
+	conn, err := s.store.ear(ctx, &s.lines)
 	if err != nil {
 		return err
 	}
