@@ -99,7 +99,7 @@ const (
 )
 
 // operation is an entry of the API. Every one of them may also answer 401, 404
-// without a token set, 422 and 503.
+// without a token set, 422 and 503, and one that takes a body 400 and 413.
 func operation(method, path, id, summary string, change ...func(*huma.Operation)) huma.Operation {
 	op := huma.Operation{
 		OperationID: id, Method: method, Path: prefix + path, Summary: summary, MaxBodyBytes: bodyMost,
@@ -108,6 +108,9 @@ func operation(method, path, id, summary string, change ...func(*huma.Operation)
 			http.StatusUnauthorized, http.StatusNotFound, http.StatusConflict,
 			http.StatusServiceUnavailable, http.StatusGatewayTimeout,
 		},
+	}
+	if method == http.MethodPost || method == http.MethodPut {
+		op.Errors = append(op.Errors, http.StatusBadRequest, http.StatusRequestEntityTooLarge)
 	}
 	for _, f := range change {
 		f(&op)

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -236,6 +237,7 @@ func TestAPI_NobodyGetsInWithoutTheToken(t *testing.T) {
 }
 
 func TestAPI_EachErrorHasItsStatus(t *testing.T) {
+	described := describe(t)
 	for _, c := range []struct {
 		err    error
 		status int
@@ -258,6 +260,7 @@ func TestAPI_EachErrorHasItsStatus(t *testing.T) {
 		for _, p := range paths[:len(paths)-1] {
 			w := request(s.served("right"), p.method, p.path, p.body)
 			problemOf(t, p.method+" "+p.path, w, c.status, c.says)
+			described.knows(t, p.method, p.path, w.Code)
 			if body := w.Body.String(); strings.Contains(body, "secret") || strings.Contains(body, "10.0.0.7") {
 				t.Errorf("an operator is shown the inside: %s", body)
 			}
@@ -311,6 +314,7 @@ func TestAPI_AMessageMayBeAsLongAsOneOfAClient(t *testing.T) {
 }
 
 func TestAPI_BadInputIsAProblemAndAsksTheFleetNothing(t *testing.T) {
+	described := describe(t)
 	drain, move, say := "/admin/v1/nodes/n1/drain", "/admin/v1/sessions/s1/redirect", "/admin/v1/rooms/r1/messages"
 	contacts := "/admin/v1/users/u1/contacts"
 	for _, c := range []struct {
@@ -367,6 +371,9 @@ func TestAPI_BadInputIsAProblemAndAsksTheFleetNothing(t *testing.T) {
 	} {
 		s := &script{}
 		problemOf(t, c.name, request(s.served("right"), c.method, c.path, c.body), c.status, c.says)
+		if c.status != http.StatusMethodNotAllowed && c.status != http.StatusNotFound {
+			described.knows(t, c.method, c.path, c.status)
+		}
 		if len(s.asked) > 0 {
 			t.Errorf("%s: the fleet was asked %q", c.name, s.asked)
 		}
@@ -452,6 +459,49 @@ func TestAPI_AListComesInParts(t *testing.T) {
 	if w := request(s.served("right"), "GET", "/admin/v1/nodes", ""); strings.TrimSpace(w.Body.String()) != `{"items":[]}` {
 		t.Errorf("an empty list: %s", w.Body)
 	}
+}
+
+// description is what the API says of itself: of each method of a path, the
+// answers that there are.
+type description struct {
+	Paths map[string]map[string]struct {
+		Responses map[string]any `json:"responses"`
+	} `json:"paths"`
+}
+
+func describe(t *testing.T) (d description) {
+	t.Helper()
+	w := request((&script{}).served("right"), "GET", "/openapi.json", "", "Authorization", "")
+	if err := json.Unmarshal(w.Body.Bytes(), &d); err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
+// knows expects an answer to be one that is described.
+func (d description) knows(t *testing.T, method, path string, status int) {
+	t.Helper()
+	path, _, _ = strings.Cut(path, "?")
+	given := strings.Split(path, "/")
+	for template, methods := range d.Paths {
+		names := strings.Split(template, "/")
+		op, there := methods[strings.ToLower(method)]
+		if !there || len(names) != len(given) {
+			continue
+		}
+		same := true
+		for i, name := range names {
+			same = same && (name == given[i] || strings.HasPrefix(name, "{"))
+		}
+		if !same {
+			continue
+		}
+		if op.Responses[strconv.Itoa(status)] == nil {
+			t.Errorf("%s %s answers %d, which is not described", method, template, status)
+		}
+		return
+	}
+	t.Errorf("%s %s is not described", method, path)
 }
 
 func TestAPI_DescribesItself(t *testing.T) {
