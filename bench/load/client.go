@@ -94,12 +94,13 @@ func (c *client) login(ctx context.Context) error {
 // dial opens a socket at the nth of the addresses.
 func (c *client) dial(ctx context.Context, nth int) error {
 	urls := c.crowd.cfg.URLs
-	conn, left, err := open(ctx, c.crowd.cfg.Dial, urls[nth%len(urls)])
+	by := c.crowd.cfg.Dial
+	if c.stall && c.crowd.narrow != nil {
+		by = c.crowd.narrow
+	}
+	conn, left, err := open(ctx, by, urls[nth%len(urls)])
 	if err != nil {
 		return err
-	}
-	if tcp, ok := conn.(*net.TCPConn); ok && c.stall {
-		_ = tcp.SetReadBuffer(readFirst) // the sooner it is full
 	}
 	if c.conn != nil {
 		c.conn.Close()

@@ -44,7 +44,7 @@ type Config struct {
 
 	Rooms    int     `json:"rooms"`
 	Members  int     `json:"members"`  // of each room
-	Stalled  int     `json:"stalled"`  // clients, spread over the rooms, that read nothing
+	Stalled  int     `json:"stalled"`  // clients, spread over the rooms, that read nothing, and whose sockets hold little
 	Rate     float64 `json:"rate"`     // sends, changes or beats a second of all together; 0: as fast as answered
 	InFlight int     `json:"inflight"` // sends that wait for their answers: a room's; paced: all rooms' together, times the rooms
 	Parallel int     `json:"parallel"` // logins at once
@@ -102,6 +102,7 @@ type crowd struct {
 	// changed is when each client's last change of its presence was due; nil:
 	// nobody counts what is told of it.
 	changed []atomic.Int64
+	narrow  dialer // of who is stalled; nil: the same as everybody's
 	fail    context.CancelCauseFunc
 
 	readers sync.WaitGroup
@@ -110,12 +111,14 @@ type crowd struct {
 // Run does a work. The counts of a result are whatever they are: Check says
 // whether they are right.
 func Run(ctx context.Context, cfg Config, on Onlooker) (*Result, error) {
+	var narrow dialer
 	if cfg.Dial == nil {
 		cfg.Dial = (&net.Dialer{Timeout: patience}).DialContext
+		narrow = (&net.Dialer{Timeout: patience, Control: narrowed}).DialContext
 	}
 	ctx, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
-	c := &crowd{cfg: cfg, on: on, board: newBoard(), began: time.Now(), fail: fail}
+	c := &crowd{cfg: cfg, on: on, board: newBoard(), began: time.Now(), narrow: narrow, fail: fail}
 	defer c.leave()
 	for i := range cfg.Rooms * cfg.Members {
 		c.clients = append(c.clients, &client{

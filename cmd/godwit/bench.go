@@ -104,7 +104,8 @@ func benchCommand(env []string) *cobra.Command {
 	f.IntVar(&o.members, "members", 0, "members of each room (default: fanout 100, calls 2, others 10)")
 	f.Float64Var(&o.rate, "rate", 0, "fanout, presence: messages or changes a second, of all rooms together (default: fanout as fast as acknowledged, presence 200)")
 	f.IntVar(&o.inFlight, "inflight", 8, "fanout: messages of a room that may wait for their answers")
-	f.IntVar(&o.stalled, "stalled", 0, "fanout: clients that read nothing")
+	f.IntVar(&o.stalled, "stalled", 0, "fanout: clients that read nothing, and are to be put out for it; give --payload and --duration\n"+
+		"enough for GODWIT_OUTBOX to fill, as --payload 4096 --rate 200. There is no floor: it waits for them for ever")
 	f.IntVar(&o.payload, "payload", 128, "fanout: bytes of data of a message")
 	f.IntVar(&o.parallel, "parallel", 32, "logins at once")
 	f.DurationVar(&o.duration, "duration", 10*time.Second, "how long each side is measured")
@@ -259,7 +260,12 @@ func (b *bench) work(ctx context.Context, work string, logs io.Writer) (*workRes
 	if err := fleet.result.Check(); err != nil {
 		w.Wrong = append(w.Wrong, "fleet: "+err.Error())
 	}
-	if b.o.noFloor || len(b.o.urls) > 0 || loses(work) { // a floor keeps no session
+	if stalled := w.Shape.Stalled; stalled > 0 && len(b.o.urls) == 0 {
+		if w.Evicted = fleet.evicted; w.Evicted < stalled {
+			w.Wrong = append(w.Wrong, fmt.Sprintf("fleet: %d clients read nothing, and the nodes have put out %d: too little was sent to stall anybody", stalled, w.Evicted))
+		}
+	}
+	if b.o.noFloor || len(b.o.urls) > 0 || loses(work) || w.Shape.Stalled > 0 { // a floor keeps no session, and puts nobody out
 		return w, nil
 	}
 	floor, err := b.on(ctx, w.Shape, work, "floor", logs)

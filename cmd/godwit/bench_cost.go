@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"net/http"
 	"os"
 	"runtime"
 	"strconv"
@@ -119,6 +121,35 @@ func infoCount(info, word string) int64 {
 		}
 	}
 	return 0
+}
+
+// evictions is how many clients the nodes have put out for being too slow, at least.
+func (s *side) evictions(ctx context.Context) (n int, err error) {
+	for _, admin := range s.admins {
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+admin+"/metrics", nil)
+		if err != nil {
+			return 0, fmt.Errorf("ask a node for its metrics: %w", err)
+		}
+		req.Close = true // nobody asks twice
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			return 0, fmt.Errorf("ask a node for its metrics: %w", err)
+		}
+		text, err := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		switch {
+		case err != nil:
+			return 0, fmt.Errorf("ask a node for its metrics: %w", err)
+		case resp.StatusCode != http.StatusOK:
+			return 0, fmt.Errorf("ask a node for its metrics: %s", resp.Status)
+		}
+		// One that is told to go for the one, and does not take that, counts for both.
+		n += int(max(
+			infoCount(string(text), `godwit_evictions_total{reason="slow"} `),
+			infoCount(string(text), `godwit_evictions_total{reason="stuck"} `),
+		))
+	}
+	return n, nil
 }
 
 // machine is what the figures were measured on.

@@ -33,6 +33,9 @@ type workResult struct {
 	Under tallied  `json:"floor_count,omitzero"`
 	Then  figures  `json:"against,omitempty"` // ratio to an earlier fleet
 	Wrong []string `json:"wrong"`
+	// Evicted are the clients that the nodes have put out as too slow, where some
+	// were stalled.
+	Evicted int `json:"evicted,omitzero"`
 }
 
 // shape is what was done: only what has the same is compared.
@@ -159,6 +162,9 @@ func (w *workResult) table(out io.Writer) error {
 	if w.Count.Expected > 0 && !loses(w.Work) {
 		fmt.Fprintf(out, "%d accepted in %.1fs; %d deliveries follow, the clients counted %d\n",
 			w.Count.Accepted, w.Count.Seconds, w.Count.Expected, w.Count.Delivered)
+	}
+	if w.Evicted > 0 {
+		fmt.Fprintf(out, "%d clients were put out as too slow\n", w.Evicted)
 	}
 	for _, why := range w.Wrong {
 		fmt.Fprintln(out, "WRONG:", why)

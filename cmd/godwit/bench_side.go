@@ -24,6 +24,7 @@ type side struct {
 	name    string
 	said    *tail
 	servers []*proc
+	admins  []string      // where nodes tell of themselves
 	redis   *proc         // nil: has none
 	asked   *redis.Client // the same one's; nil: has none
 	urls    []string
@@ -52,7 +53,7 @@ func ownFleet(ctx context.Context, o *benchOptions, budget time.Duration, env []
 		return s, err
 	}
 	for _, n := range f.nodes {
-		s.servers, s.urls = append(s.servers, n.proc), append(s.urls, n.url)
+		s.servers, s.urls, s.admins = append(s.servers, n.proc), append(s.urls, n.url), append(s.admins, n.admin)
 	}
 	opt, err := redis.ParseURL(f.redisURL)
 	if err != nil {
@@ -131,6 +132,8 @@ type measured struct {
 	marks  map[string]cost
 	known  bool // the marks, and with redis its part of them
 	redis  bool
+	// evicted is how many the nodes have put out as too slow, where some are.
+	evicted int
 }
 
 // measure starts a load and follows it to its end.
@@ -196,6 +199,11 @@ func (s *side) measure(ctx context.Context, cfg load.Config, show func(part stri
 			}
 			if err := s.profiled(ctx, w.Mark); err != nil {
 				return nil, err
+			}
+			if w.Mark == "end" && cfg.Stalled > 0 {
+				if m.evicted, err = s.evictions(ctx); err != nil {
+					return nil, err
+				}
 			}
 			if _, err := in.Write([]byte("go\n")); err != nil {
 				return nil, fmt.Errorf("let the load go on: %w", err)

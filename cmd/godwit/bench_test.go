@@ -166,7 +166,7 @@ func TestBench_ADrainMovesSessionsBeforeTheBreak(t *testing.T) {
 
 func TestBench_AnEarlierRunIsLaidBeside(t *testing.T) {
 	t.Parallel()
-	args := []string{"fanout", "--rate", "200", "--no-floor"}
+	args := []string{"fanout", "--rate", "200", "--no-floor", "--payload", "32000"}
 	p, _ := launchBench(t, nil, append(args, "--json")...)
 	if code := p.exit(); code != 0 {
 		t.Fatalf("exit %d, want 0", code)
@@ -183,10 +183,23 @@ func TestBench_AnEarlierRunIsLaidBeside(t *testing.T) {
 	if code := p.exit(); code != 0 {
 		t.Fatalf("exit %d, want 0", code)
 	}
-	p.await(`^fanout: 2 rooms of 4, 128 bytes, 200 publishes a second, 2 readers stalled, 2 nodes$`)
+	p.await(`^fanout: 2 rooms of 4, 32000 bytes, 200 publishes a second, 2 readers stalled, 2 nodes$`)
 	p.await(`^ +fleet +to earlier$`)
 	p.await(`^accepted publishes a second +\d+ +[01]\.\d\d$`)
-	p.await(`^40 accepted in 0\.\ds; 80 deliveries follow, the clients counted 80$`)
+	p.await(`^40 accepted in \d+\.\ds; 80 deliveries follow, the clients counted 80$`)
+	p.await(`^2 clients were put out as too slow$`)
+}
+
+func TestBench_WhoeverIsToBeStalledIsStalled(t *testing.T) {
+	t.Parallel()
+	p, _ := launchBench(t, nil, "fanout", "--rate", "200", "--stalled", "2", "--json")
+	if code := p.exit(); code != 1 {
+		t.Fatalf("exit %d, want 1: 40 messages of 128 bytes fill no outbox", code)
+	}
+	if r, _ := p.benched(); r.Works[0].Evicted != 0 || r.Works[0].Floor != nil {
+		t.Errorf("%+v, want nobody put out, and no floor", r.Works[0])
+	}
+	p.await(`fleet: 2 clients read nothing, and the nodes have put out 0: too little was sent`)
 }
 
 func TestBench_AFleetElsewhereAndAPlantedMiscount(t *testing.T) {
