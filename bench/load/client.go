@@ -98,7 +98,7 @@ func (c *client) dial(ctx context.Context, nth int) error {
 	if c.stall && c.crowd.narrow != nil {
 		by = c.crowd.narrow
 	}
-	conn, left, err := open(ctx, by, urls[nth%len(urls)])
+	conn, left, err := open(ctx, by, c.crowd.cfg.Roots, urls[nth%len(urls)])
 	if err != nil {
 		return err
 	}

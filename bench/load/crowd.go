@@ -2,6 +2,7 @@ package load
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
@@ -41,6 +42,8 @@ type Config struct {
 	Token func(user string) (string, error) `json:"-"`
 	// Dial opens a connection; nil is TCP.
 	Dial func(ctx context.Context, network, addr string) (net.Conn, error) `json:"-"`
+	// Roots are what a wss address's certificate is checked with; nil is the machine's.
+	Roots *x509.CertPool `json:"-"`
 
 	Rooms    int     `json:"rooms"`
 	Members  int     `json:"members"`  // of each room

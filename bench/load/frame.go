@@ -2,7 +2,10 @@ package load
 
 import (
 	"bytes"
+	"cmp"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -75,14 +78,17 @@ func cut(b []byte) (op byte, payload []byte, size int, err error) {
 // dialer opens a connection; net.Dialer's, but for tests.
 type dialer func(ctx context.Context, network, addr string) (net.Conn, error)
 
+// ports are those of addresses that name none.
+var ports = map[string]string{"ws": "80", "wss": "443"}
+
 // open dials an address and makes a websocket of it. What has come behind the
 // answer is left over.
-func open(ctx context.Context, dial dialer, addr string) (_ net.Conn, left []byte, err error) {
+func open(ctx context.Context, dial dialer, roots *x509.CertPool, addr string) (_ net.Conn, left []byte, err error) {
 	u, err := url.Parse(addr)
 	if err != nil {
 		return nil, nil, fmt.Errorf("address: %w", err)
 	}
-	conn, err := dial(ctx, "tcp", u.Host)
+	conn, err := dial(ctx, "tcp", net.JoinHostPort(u.Hostname(), cmp.Or(u.Port(), ports[u.Scheme])))
 	if err != nil {
 		return nil, nil, err
 	}
@@ -91,6 +97,15 @@ func open(ctx context.Context, dial dialer, addr string) (_ net.Conn, left []byt
 			conn.Close()
 		}
 	}()
+	if u.Scheme == "wss" {
+		secure := tls.Client(conn, &tls.Config{ServerName: u.Hostname(), RootCAs: roots})
+		shaking, stop := context.WithTimeout(ctx, patience)
+		defer stop()
+		if err := secure.HandshakeContext(shaking); err != nil {
+			return nil, nil, fmt.Errorf("tls: %w", err)
+		}
+		conn = secure
+	}
 	if err := conn.SetDeadline(time.Now().Add(patience)); err != nil {
 		return nil, nil, err
 	}

@@ -124,7 +124,7 @@ func (cl *client) positions() string {
 func (cl *client) move(ctx context.Context, offer []byte) {
 	old, in, have := cl.conn, cl.in, cl.have
 	c := cl.crowd
-	conn, left, err := open(ctx, c.cfg.Dial, string(word(offer, `"url":"`)))
+	conn, left, err := open(ctx, c.cfg.Dial, c.cfg.Roots, string(word(offer, `"url":"`)))
 	if err != nil {
 		return
 	}

@@ -173,7 +173,7 @@ func (o *benchOptions) fill(env []string) error {
 	bad(o.warm < 0 || o.warm > time.Hour, "warm", "0s to 1h")
 	for _, raw := range o.urls {
 		u, err := url.Parse(raw)
-		bad(err != nil || u.Scheme != "ws" || u.Port() == "", "url", "ws://host:port/v1/ws")
+		bad(err != nil || u.Scheme != "ws" && u.Scheme != "wss" || u.Hostname() == "" || u.User != nil, "url", "ws://host:port/v1/ws or wss://")
 	}
 	for _, flag := range []string{"nodes", "no-floor", "profile"} {
 		bad(len(o.urls) > 0 && o.set(flag), flag, "nothing beside --url")

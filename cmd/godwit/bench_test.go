@@ -342,12 +342,14 @@ func TestBench_SaysWhyItCannotRun(t *testing.T) {
 		{"no result", nil, []string{"--against", garbage}, 2, []string{"is no result of godwit bench --json"}},
 		{"no such work", nil, []string{"sleep"}, 2, []string{`no such work: "sleep"; there are fanout`}},
 		{"no such flag", nil, []string{"--fast"}, 2, []string{"--fast"}},
-		{"no address", nil, []string{"--url", "http://x", "--nodes", "3"}, 2, []string{"--url: expected ws://host:port/v1/ws", "--nodes: expected nothing beside --url"}},
+		{"no address", nil, []string{"--url", "http://x", "--nodes", "3"}, 2, []string{"--url: expected ws://host:port/v1/ws or wss://", "--nodes: expected nothing beside --url"}},
+		{"a secret in an address", nil, []string{"--url", "wss://ann:pass@chat.test/v1/ws"}, 2, []string{"--url: expected ws://"}},
 		{"nowhere to resume", nil, []string{"resume", "--nodes", "1"}, 2, []string{"--nodes: expected at least 2"}},
 		{"a node of others is not killed", nil, []string{"resume", "--url", "ws://127.0.0.1:1/v1/ws"}, 2, []string{"--url: expected another work than resume"}},
 		{"no place for logs", nil, []string{"--logs", filepath.Join(none, "x")}, 2, []string{"--logs: "}},
 		{"no redis-server", []string{"PATH=" + t.TempDir()}, nil, 2, []string{"redis-server is not installed; type: sudo apt-get install redis-server"}},
 		{"wrong settings", []string{"GODWIT_GRACE=soon"}, nil, 1, []string{"bench: fanout on the fleet: n1 ended before it was ready", "GODWIT_GRACE: expected a duration"}},
+		{"nobody there who speaks TLS", nil, []string{"--url", "wss://127.0.0.1:1/v1/ws"}, 1, []string{"bench: fanout on the fleet: client ", "refused"}},
 		{"nobody there", nil, []string{"--url", "ws://127.0.0.1:1/v1/ws"}, 1, []string{"bench: fanout on the fleet: client ", "refused"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
