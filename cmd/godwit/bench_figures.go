@@ -24,6 +24,8 @@ var metrics = []metric{
 	{"notices_per_s", "notices a second", "", true},
 	{"server_us_per_beat", "server CPU a beat", "us", true},
 	{"redis_us_per_beat", "Redis CPU a beat", "us", false},
+	{"redis_scripts_per_beat", "Redis scripts a beat", "", false},
+	{"redis_scripts_per_s", "Redis scripts a second", "", false},
 	{"beats_per_s", "beats a second", "", true},
 	{"all_resumed_s", "all are back after", "s", false},
 	{"tries_per_resume", "tries a resume", "", false},
@@ -85,6 +87,10 @@ func (m *measured) figure(work string) figures {
 	case "calls":
 		f["beats_per_s"] = second(r.Accepted)
 		cpu("server_us_per_beat", r.Accepted, "redis_us_per_beat", r.Accepted)
+		if m.redis {
+			f["redis_scripts_per_beat"] = per(float64(spent.scripts), float64(r.Accepted))
+			f["redis_scripts_per_s"] = per(float64(spent.scripts), end.at.Sub(begin.at).Seconds())
+		}
 	case "resume":
 		f["all_resumed_s"], f["tries_per_resume"] = r.Seconds, per(float64(r.Tries), float64(r.Accepted))
 		cpu("server_us_per_resume", r.Accepted, "redis_us_per_resume", r.Accepted)

@@ -144,6 +144,9 @@ func TestBench_DevicesAreCountedOnBothSides(t *testing.T) {
 			}
 		}
 	}
+	if scripts := r.Works[1].Fleet["redis_scripts_per_beat"]; scripts <= 0 {
+		t.Errorf("%v scripts a beat, want some", scripts)
+	}
 	for i, name := range []string{"server_us_per_notice", "server_us_per_beat"} {
 		if _, ok := r.Works[i].Fleet[name]; !ok {
 			t.Errorf("no %s in %v", name, r.Works[i].Fleet)
@@ -403,7 +406,7 @@ func TestFigures_AreOfWhatWasSpentBetweenTheMarks(t *testing.T) {
 			"begin": {at: at.Add(3 * time.Second), server: time.Second, redis: time.Second, load: time.Second, reads: 80, scripts: 37, kept: 2 << 20}, // 50 and 32 in one
 			"term":  {at: at.Add(5 * time.Second), server: time.Second, redis: time.Second, load: time.Second},
 			"kill":  {at: at.Add(5 * time.Second), server: 2 * time.Second, redis: 1500 * time.Millisecond, load: 1500 * time.Millisecond},
-			"end":   {at: at.Add(7 * time.Second), server: 3 * time.Second, redis: 2 * time.Second, load: 2 * time.Second, rss: 3 << 20, kept: 2<<20 + 300_000},
+			"end":   {at: at.Add(7 * time.Second), server: 3 * time.Second, redis: 2 * time.Second, load: 2 * time.Second, rss: 3 << 20, scripts: 117, kept: 2<<20 + 300_000},
 		}}
 	}
 	for _, c := range []struct {
@@ -426,6 +429,14 @@ func TestFigures_AreOfWhatWasSpentBetweenTheMarks(t *testing.T) {
 			figures{
 				"logins_per_s": 250, "server_us_per_login": 4000, "redis_us_per_login": 2000, "redis_reads_per_login": 4, "redis_scripts_per_login": 3,
 				"latency_p50_ms": 1, "latency_p99_ms": 2, "latency_p999_ms": 3, "latency_max_ms": 4,
+				"server_cores": 0.5, "redis_cores": 0.25, "load_cores": 0.25,
+			},
+		},
+		{
+			"calls",
+			load.Result{Seconds: 4, Accepted: 40},
+			figures{
+				"beats_per_s": 10, "server_us_per_beat": 50_000, "redis_us_per_beat": 25_000, "redis_scripts_per_beat": 2, "redis_scripts_per_s": 20,
 				"server_cores": 0.5, "redis_cores": 0.25, "load_cores": 0.25,
 			},
 		},
