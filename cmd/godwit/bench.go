@@ -260,6 +260,9 @@ func (b *bench) work(ctx context.Context, work string, logs io.Writer) (*workRes
 	if err := fleet.result.Check(); err != nil {
 		w.Wrong = append(w.Wrong, "fleet: "+err.Error())
 	}
+	if fleet.flaw != nil {
+		w.Wrong = append(w.Wrong, "fleet: "+fleet.flaw.Error())
+	}
 	if stalled := w.Shape.Stalled; stalled > 0 && len(b.o.urls) == 0 {
 		if w.Evicted = fleet.evicted; w.Evicted < stalled {
 			w.Wrong = append(w.Wrong, fmt.Sprintf("fleet: %d clients read nothing, and the nodes have put out %d: too little was sent to stall anybody", stalled, w.Evicted))

@@ -30,7 +30,15 @@ type side struct {
 	urls    []string
 	secret  string
 	profile string // directory for profiles of the servers; empty: none
+	budget  time.Duration
+	drained *drained // the server that was told to go; nil: none was
 	down    func() error
+}
+
+// drained is a server that was told to go, and when.
+type drained struct {
+	*proc
+	at time.Time
 }
 
 // ownFleet starts a redis-server and nodes.
@@ -41,7 +49,7 @@ func ownFleet(ctx context.Context, o *benchOptions, budget time.Duration, env []
 		env = append(env, "GODWIT_PROFILE_DIR="+o.profile)
 	}
 	f := newSoakFleet(env, logs)
-	s := &side{fleet: f.fleet, name: "fleet", said: f.said, secret: rand.Text() + rand.Text(), profile: o.profile}
+	s := &side{fleet: f.fleet, name: "fleet", said: f.said, secret: rand.Text() + rand.Text(), profile: o.profile, budget: budget}
 	s.down = func() error {
 		if s.asked != nil {
 			s.asked.Close()
@@ -134,6 +142,8 @@ type measured struct {
 	redis  bool
 	// evicted is how many the nodes have put out as too slow, where some are.
 	evicted int
+	// flaw is how the server that was told to go did not keep its promise.
+	flaw error
 }
 
 // measure starts a load and follows it to its end.
@@ -200,6 +210,9 @@ func (s *side) measure(ctx context.Context, cfg load.Config, show func(part stri
 			if err := s.profiled(ctx, w.Mark); err != nil {
 				return nil, err
 			}
+			if w.Mark == "end" {
+				m.flaw = s.overrun(ctx)
+			}
 			if w.Mark == "end" && cfg.Stalled > 0 {
 				if m.evicted, err = s.evictions(ctx); err != nil {
 					return nil, err
@@ -218,10 +231,35 @@ func (s *side) measure(ctx context.Context, cfg load.Config, show func(part stri
 func (s *side) endFirst(by syscall.Signal) {
 	first := s.servers[0]
 	s.servers = s.servers[1:]
+	at := time.Now()
 	_ = first.cmd.Process.Signal(by) // it may have ended
 	if by == syscall.SIGKILL {
 		<-first.done
+		return
 	}
+	s.drained = &drained{first, at}
+}
+
+// overrun waits for the end of the server that was told to go, if one was, and
+// says what was wrong with it.
+func (s *side) overrun(ctx context.Context) error {
+	d := s.drained
+	if d == nil {
+		return nil
+	}
+	late := time.NewTimer(time.Until(d.at.Add(s.budget + soakLate)))
+	defer late.Stop()
+	select {
+	case <-d.done:
+	case <-late.C:
+		return fmt.Errorf("%s was still there %s after it was told to go, in %s", d.mark, s.budget+soakLate, s.budget)
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	if code := d.cmd.ProcessState.ExitCode(); code != 0 {
+		return fmt.Errorf("%s drained and ended with %s", d.mark, d.cmd.ProcessState)
+	}
+	return nil
 }
 
 // profiled begins and ends the profiles of the servers, and waits until they are

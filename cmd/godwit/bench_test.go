@@ -156,7 +156,8 @@ func TestBench_DevicesAreCountedOnBothSides(t *testing.T) {
 
 func TestBench_ADrainMovesSessionsBeforeTheBreak(t *testing.T) {
 	t.Parallel()
-	p, _ := launchBench(t, nil, "drain", "--json", "--duration", "3s")
+	// It is over when all have moved; the budget is for a machine that is slow.
+	p, _ := launchBench(t, nil, "drain", "--json", "--duration", "30s")
 	if code := p.exit(); code != 0 {
 		t.Fatalf("exit %d, want 0", code)
 	}
@@ -164,6 +165,38 @@ func TestBench_ADrainMovesSessionsBeforeTheBreak(t *testing.T) {
 	w := r.Works[0]
 	if w.Count.Expected != 8 || w.Count.Delivered != 8 || w.Fleet["handed_percent"] != 100 || w.Fleet["all_moved_s"] <= 0 || w.Floor != nil {
 		t.Errorf("%+v, want eight sessions to be handed over", w)
+	}
+}
+
+func TestBench_ADrainThatKeepsNoPromiseIsSeen(t *testing.T) {
+	for _, c := range []struct {
+		name, does string
+		budget     time.Duration
+		want       string // in the flaw; empty: there is none
+	}{
+		{"ends as it should", `trap 'exit 0' TERM; echo ready; while :; do :; done`, time.Minute, ""},
+		{"ends overdue", `trap 'exit 1' TERM; echo ready; while :; do :; done`, time.Minute, "n1 drained and ended with exit status 1"},
+		{"does not end", `trap '' TERM; echo ready; exec sleep 60`, time.Millisecond - soakLate, "n1 was still there 1ms after"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s := &side{fleet: &fleet{out: &lines{w: io.Discard}}, budget: c.budget}
+			defer s.kill()
+			p := newProc("n1", nil, "sh", "-c", c.does)
+			ready := make(chan struct{}, 1)
+			p.hear = func([]byte) { ready <- struct{}{} }
+			if err := s.begin(p); err != nil {
+				t.Fatal(err)
+			}
+			<-ready
+			s.servers = []*proc{p}
+			if err := s.overrun(t.Context()); err != nil {
+				t.Errorf("%v, before it was told to go", err)
+			}
+			s.endFirst(syscall.SIGTERM)
+			if got := s.overrun(t.Context()); (got == nil) != (c.want == "") || got != nil && !strings.Contains(got.Error(), c.want) {
+				t.Errorf("%v, want %q", got, c.want)
+			}
+		})
 	}
 }
 
