@@ -192,6 +192,32 @@ func TestGrouped_KeepsTheOrderOfARoomAndTheBoundOfACall(t *testing.T) {
 	}
 }
 
+// BenchmarkGrouped is a full batch put into calls, by how many of it are of one
+// room: what a node does before anything goes to Redis.
+func BenchmarkGrouped(b *testing.B) {
+	for _, n := range []int{1, 8, groupMost} {
+		b.Run(fmt.Sprintf("%d of a room", n), func(b *testing.B) {
+			s := open(b, Config{})
+			data := bytes.Repeat([]byte("x"), 128)
+			batch := make([]*write, groupMost)
+			for i := range batch {
+				w, err := s.sending(name(i/n), member(1, "ann"), Known{}, Draft{Data: data}, func(Sent, error) {})
+				if err != nil {
+					b.Fatal(err)
+				}
+				batch[i] = w
+			}
+			b.ReportAllocs()
+			for b.Loop() {
+				if got := len(s.grouped(batch)); got != groupMost/n {
+					b.Fatalf("%d calls, want %d", got, groupMost/n)
+				}
+			}
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*groupMost), "ns/msg")
+		})
+	}
+}
+
 // BenchmarkScript is Redis's part of a message, by how many of a room go in one
 // call; the other messages of the batch of 64 are of other rooms.
 func BenchmarkScript(b *testing.B) {

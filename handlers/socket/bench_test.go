@@ -2,6 +2,8 @@ package socket
 
 import (
 	"fmt"
+	"io"
+	"net"
 	"strings"
 	"testing"
 )
@@ -48,4 +50,68 @@ func BenchmarkOutbox_Burst(b *testing.B) {
 		}
 	}
 	b.ReportMetric(float64(o.stats.FramesOut.Load())/float64(max(1, o.stats.Writes.Load())), "frames/write")
+}
+
+// BenchmarkOutbox_Socket is events that are written to a real socket, system call
+// and all: one by itself, and some that wait together.
+func BenchmarkOutbox_Socket(b *testing.B) {
+	for _, n := range []int{1, 16, 200} {
+		b.Run(fmt.Sprintf("%d at once", n), func(b *testing.B) {
+			o := onSocket(b)
+			it := text(live, strings.Repeat("x", 200))
+			b.ReportAllocs()
+			for b.Loop() {
+				putAll(o, it, n)
+			}
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*n), "ns/frame")
+			b.ReportMetric(float64(o.stats.FramesOut.Load())/float64(max(1, o.stats.Writes.Load())), "frames/write")
+		})
+	}
+}
+
+// putAll puts an item so often, and returns when all is written.
+func putAll(o *outbox, it item, n int) {
+	for range n {
+		o.put(it)
+	}
+	o.writer.Wait()
+}
+
+// onSocket is an outbox of a TCP connection whose other end reads all.
+func onSocket(t testing.TB) *outbox {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	reader, err := net.Dial("tcp", ln.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn, err := ln.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan struct{})
+	go func() { // waited for by done
+		defer close(done)
+		_, _ = io.Copy(io.Discard, reader) // until conn ends
+	}()
+	t.Cleanup(func() {
+		conn.Close()
+		<-done
+		reader.Close()
+	})
+	return newOutbox(conn, 1<<30, &Stats{})
+}
+
+// What allocates for each event would make garbage with each delivery. A bound far
+// from what there is: the writer's goroutine, and what a runtime does besides.
+func TestOutbox_AnEventAllocatesNothing(t *testing.T) {
+	const events = 200
+	o := onSocket(t)
+	it := text(live, strings.Repeat("x", 200))
+	if n := testing.AllocsPerRun(50, func() { putAll(o, it, events) }); n > events/4 {
+		t.Errorf("%.0f allocations for %d events, want none for each", n, events)
+	}
 }

@@ -166,6 +166,24 @@ func TestRegistry_RemoveTakesOnlyThisSession(t *testing.T) {
 	}
 }
 
+// A message's delivery to one more member makes no garbage.
+func TestDeliver_AllocatesNothingForAMember(t *testing.T) {
+	ev := message(1, 1, nil)
+	allocs := func(members int) float64 {
+		var seats Seats
+		for i := range members {
+			s, _ := seat(uint32(i+2), fmt.Sprint(i), 0)
+			s.Ear = silent{}
+			seats.Put(s)
+		}
+		return testing.AllocsPerRun(100, func() { seats.Deliver("e", ev) })
+	}
+	const members = 1000
+	if few, many := allocs(1), allocs(members); many-few > members/4 {
+		t.Errorf("%.0f allocations for one member and %.0f for %d, want none for each", few, many, members)
+	}
+}
+
 // BenchmarkDeliver is one message to 1,000 members of a node.
 func BenchmarkDeliver(b *testing.B) {
 	var seats Seats
