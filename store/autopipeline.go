@@ -131,7 +131,7 @@ func (a *autopipeline) send(ctx context.Context, all []*passenger) {
 			_ = pipe.Process(ctx, cmd) // it queues
 		}
 	}
-	_, _ = pipe.Exec(ctx) // each command has its own error
+	_ = execute(ctx, pipe) // each command has its own error
 	last := all[len(all)-1].cmds
 	failed := last[len(last)-1].Err()
 	if isReply(failed) {

@@ -192,7 +192,7 @@ func (b *batch) send(p *part) (broken bool) {
 	if b.waits != nil && slices.ContainsFunc(p.cmds, b.waits) {
 		enough = pipe.Do(b.ctx, "WAIT", b.wait, waitMillis(b.ctx))
 	}
-	_, _ = pipe.Exec(b.ctx) // each command has its own error
+	_ = execute(b.ctx, pipe) // each command has its own error
 	if last := p.cmds[len(p.cmds)-1].Err(); last != nil && !isReply(last) {
 		return true
 	}

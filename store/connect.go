@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -90,4 +91,19 @@ func isPrimary(ctx context.Context, c *redis.Conn) error {
 		return errors.New("the server is a replica")
 	}
 	return nil
+}
+
+// execute sends a pipeline, of which each command has its own error then. Where
+// the server refuses what opens a connection, such as the password, the library
+// leaves that to the pipeline's error, and its commands seem answered with nothing.
+func execute(ctx context.Context, pipe redis.Pipeliner) error {
+	cmds, err := pipe.Exec(ctx)
+	if err == nil || !isReply(err) || slices.ContainsFunc(cmds, func(cmd redis.Cmder) bool { return cmd.Err() != nil }) {
+		return err
+	}
+	err = fmt.Errorf("open a connection: %v", err) // no reply to any of them
+	for _, cmd := range cmds {
+		cmd.SetErr(err)
+	}
+	return err
 }

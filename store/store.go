@@ -280,8 +280,7 @@ func (s *Store) exec(ctx context.Context, rdb redis.UniversalClient, calls []cal
 	if s.cfg.Wait > 0 && slices.ContainsFunc(calls, call.says) {
 		wait = pipe.Do(ctx, "WAIT", s.cfg.Wait, waitMillis(ctx))
 	}
-	_, err := pipe.Exec(ctx)
-	if err != nil && !isReply(err) {
+	if err := execute(ctx, pipe); err != nil && !isReply(err) {
 		return nil, err
 	}
 	if wait != nil {
