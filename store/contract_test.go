@@ -15,8 +15,8 @@ import (
 	"godwit/internal/redistest"
 )
 
-// each runs a promise of the store on the embedded server, on a real one and on a
-// Cluster.
+// each runs a promise of the store on the embedded server, on a real one, on a
+// Cluster and on what Sentinels watch.
 func each(t *testing.T, cfg Config, promise func(t *testing.T, s *Store)) {
 	t.Helper()
 	if cfg.Timeout == 0 {
@@ -29,6 +29,10 @@ func each(t *testing.T, cfg Config, promise func(t *testing.T, s *Store)) {
 	})
 	t.Run("cluster", func(t *testing.T) {
 		cfg.URL = redistest.Cluster(t).URL()
+		promise(t, open(t, cfg))
+	})
+	t.Run("sentinel", func(t *testing.T) {
+		cfg.URL = redistest.Sentinel(t).URL()
 		promise(t, open(t, cfg))
 	})
 }
