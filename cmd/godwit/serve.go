@@ -187,7 +187,7 @@ func (m *node) run(ctx context.Context) error {
 		return away
 	case away != nil && ctx.Err() == nil:
 		at, _ := store.Where(s.RedisURL) // checked with the settings
-		m.log.Warn("cannot reach Redis at "+at+"; trying again", "error", away)
+		m.log.Warn("cannot reach Redis at "+at+"; trying again", "error", store.Explain(ctx, s.RedisURL, away))
 	}
 
 	cfg := m.config()
