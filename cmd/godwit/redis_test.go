@@ -8,11 +8,13 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"godwit/internal/redisset"
 )
 
 // needRedis runs scripts/need-redis where the only programs are those given, by
 // name and by what they do.
-func needRedis(t *testing.T, programs map[string]string) (code int, said string) {
+func needRedis(t *testing.T, programs map[string]string, env ...string) (code int, said string) {
 	t.Helper()
 	// Read here, so that the test runs anew when the script has changed.
 	script, err := os.ReadFile("../../scripts/need-redis")
@@ -30,7 +32,7 @@ func needRedis(t *testing.T, programs map[string]string) (code int, said string)
 		}
 	}
 	cmd := exec.CommandContext(t.Context(), bash, "-c", string(script))
-	cmd.Dir, cmd.Env = dir, []string{"PATH=" + dir}
+	cmd.Dir, cmd.Env = dir, append(env, "PATH="+dir)
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
 	var exit *exec.ExitError
@@ -110,5 +112,18 @@ func TestNeedRedis_NeverPassesWithoutIt(t *testing.T) {
 				t.Errorf("%d lines, want the one to type", n)
 			}
 		})
+	}
+}
+
+func TestNeedRedis_TakesTheProgramThatIsNamed(t *testing.T) {
+	there := map[string]string{"redis-server": "exit 0", "valkey-server": "exit 0"}
+	for name, want := range map[string]string{
+		"valkey-server": "",
+		"keydb-server":  "GODWIT_TEST_REDIS_SERVER: no program keydb-server is here.\n",
+	} {
+		code, said := needRedis(t, there, redisset.Program+"="+name)
+		if (code == 0) != (want == "") || said != want {
+			t.Errorf("%s: exit %d, said %q, want %q", name, code, said, want)
+		}
 	}
 }
