@@ -36,7 +36,7 @@ func TestConnect_WhereRedisLetsNobodyInNothingIsAnAnswer(t *testing.T) {
 				"join":   func() error { _, err := s.Join(t.Context(), "r", ann, Known{}); return err },
 				"send":   func() error { _, err := send(s, "r", ann, Known{}, Draft{CSeq: 1}); return err },
 				"read":   func() error { _, err := s.Read(t.Context(), "r", 1, 10, 10); return err },
-				"heads":  func() error { _, err := s.Heads(t.Context(), []string{"r"}, []Known{{}}); return err },
+				"heads":  func() error { _, errs := s.Heads(t.Context(), []string{"r"}, []Known{{}}); return errs[0] },
 				"status": func() error { _, _, err := s.SetPresence(t.Context(), ann, presence.Set{}); return err },
 			} {
 				if err := ask(); !errors.Is(err, ErrUnavailable) || !strings.Contains(err.Error(), "WRONGPASS") || strings.Contains(err.Error(), "SECRET") {
