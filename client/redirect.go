@@ -24,12 +24,11 @@ const (
 	maxOfferLife = time.Hour
 )
 
-// Why the client refuses an offer, other than for the reason of an error.
+// Why the client refuses an offer, other than for the reason of an error or for
+// what the node did.
 const (
-	refusedURL    = "url"    // not an origin to follow to
-	refusedBusy   = "busy"   // another redirect is under way
-	refusedDial   = "dial"   // the node could not be dialled
-	refusedClosed = "closed" // the node took the handover and gave no answer
+	refusedURL  = "url"  // not an origin to follow to
+	refusedBusy = "busy" // another redirect is under way
 )
 
 // move is one offer, and what is done about it. Where the client stands with it
@@ -335,9 +334,9 @@ func (m *move) refusal() string {
 	case errors.As(m.err, &w) && w.Reason() != "":
 		return string(w.Reason())
 	case m.positions != nil:
-		return refusedClosed
+		return wire.RefusedClosed
 	}
-	return refusedDial
+	return wire.RefusedDial
 }
 
 func (m *move) redirected() Redirected {

@@ -4,16 +4,13 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"godwit/rules/drain"
-	"godwit/server/move"
 	"godwit/server/session"
 	"godwit/store"
-	"godwit/wire"
 )
 
 const (
@@ -73,12 +70,13 @@ type drainer struct {
 	final   bool   // the process ends after it
 	took    time.Duration
 	pace    pace
-	offered map[*session.Session]bool // by this drain, and not over
-	bye     map[*session.Session]bool // told to resume
-	unsure  []*session.Session        // gone while an offer stood
-	asking  int                       // were unsure, and are looked at
-	again   []retry                   // in the order of time
-	failed  map[*session.Session]int  // tries in vain: no store, or no node yet
+	offered map[*session.Session]bool   // by this drain, and not over
+	bye     map[*session.Session]bool   // told to resume
+	unsure  []*session.Session          // gone, maybe by an offer
+	asking  int                         // were unsure, and are looked at
+	again   []retry                     // in the order of time
+	failed  map[*session.Session]int    // tries in vain: no store, or no node yet
+	turned  map[*session.Session]string // the target that did not take it
 }
 
 // pace is a drain's plan, and what it counts from.
@@ -111,7 +109,7 @@ func (n *Node) turn(order string, budget time.Duration, final bool) (d *drainer,
 		seen:  make(map[*session.Session]bool),
 		state: store.DrainRunning, order: order, final: final, pace: n.paced(budget),
 		offered: make(map[*session.Session]bool), bye: make(map[*session.Session]bool),
-		failed: make(map[*session.Session]int),
+		failed: make(map[*session.Session]int), turned: make(map[*session.Session]string),
 	}
 	n.log.Info("draining", "sessions", n.hub.Len(), "budget", budget.String())
 	return n.drain, true
@@ -289,6 +287,14 @@ func (d *drainer) empty() bool {
 	if d.n.hub.Len() > 0 || len(d.offered) > 0 {
 		return false
 	}
+	// Nobody comes back to them.
+	for d.line.Len() > 0 {
+		d.unsure = append(d.unsure, d.line.Next(func(*session.Session) bool { return false }))
+	}
+	for _, r := range d.again {
+		d.unsure = append(d.unsure, r.s)
+	}
+	d.again = nil
 	return d.final || len(d.unsure)+d.asking == 0 && d.n.sockets.Load() == 0
 }
 
@@ -322,124 +328,8 @@ func (d *drainer) gather(bye bool) {
 		if there, ok := d.n.hub.Find(s.ID()); ok && there == s {
 			d.line.Add(s)
 			d.redone++
+		} else { // maybe moved, by the offer that stood before
+			d.unsure = append(d.unsure, s)
 		}
 	}
-}
-
-// begin has one session moved, or told bye where that cannot be.
-func (d *drainer) begin(ctx context.Context, s *session.Session) {
-	if !d.n.mover.Possible() {
-		d.sayBye(s)
-		return
-	}
-	d.slots <- struct{}{} // there is one
-	d.mu.Lock()
-	d.offered[s] = true
-	d.mu.Unlock()
-	d.work.Go(func() {
-		defer func() { <-d.slots }()
-		over := func(state store.OfferState) { d.over(s, state) }
-		err := d.n.mover.Offer(ctx, s, move.Why{Reason: wire.ForDrain, Final: true, Over: over})
-		if err == nil {
-			return
-		}
-		later := errors.Is(err, store.ErrBusy) || errors.Is(err, store.ErrMoved) || errors.Is(err, store.ErrGone)
-		d.mu.Lock()
-		delete(d.offered, s)
-		switch {
-		case errors.Is(err, store.ErrUnavailable):
-			d.failed[s]++
-			later = d.failed[s] < drainTries
-		case errors.Is(err, move.ErrNotYet):
-			d.failed[s]++
-			later = d.failed[s] < drainHopes
-		}
-		if later {
-			d.retryLocked(s)
-		}
-		d.mu.Unlock()
-		if !later && ctx.Err() == nil {
-			d.n.log.Debug("not moved", "session", s.ID(), "error", err)
-			d.sayBye(s)
-		}
-	})
-}
-
-// retryLocked has a session tried again after a while, not all of them at once.
-func (d *drainer) retryLocked(s *session.Session) {
-	at := time.Now().Add(drainAgain*3/4 + rand.N(drainAgain/2))
-	i, _ := slices.BinarySearchFunc(d.again, at, func(r retry, at time.Time) int { return r.at.Compare(at) })
-	d.again = slices.Insert(d.again, i, retry{s, at})
-}
-
-// over counts what became of an offer, and goes on from there.
-func (d *drainer) over(s *session.Session, state store.OfferState) {
-	d.mu.Lock()
-	delete(d.offered, s)
-	if state == "" { // its socket is gone, maybe because it has moved
-		d.unsure = append(d.unsure, s)
-	}
-	d.mu.Unlock()
-	switch state {
-	case "":
-		return
-	case store.OfferCommitted:
-		d.moved.Add(1)
-		return
-	case store.OfferRefused:
-		d.refused.Add(1)
-	}
-	d.sayBye(s)
-}
-
-// resolve counts those as moved whose socket went with an offer that was
-// claimed by then.
-func (d *drainer) resolve(ctx context.Context) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	for ; len(d.unsure) > 0 && len(d.slots) < drainAsking; d.unsure = d.unsure[1:] {
-		s := d.unsure[0]
-		d.asking++
-		d.slots <- struct{}{} // there is one
-		d.work.Go(func() {
-			defer func() { <-d.slots }()
-			rec, _, err := d.n.store.Peek(ctx, s.ID())
-			if err == nil && rec.Gen > s.Gen() && len(rec.Moves) > 0 && rec.Moves[0].From == d.n.cfg.Node {
-				d.moved.Add(1)
-			}
-			d.mu.Lock()
-			d.asking--
-			d.mu.Unlock()
-		})
-	}
-}
-
-// giveUp withdraws what was offered, or says bye.
-func (d *drainer) giveUp(s *session.Session) {
-	if s.Moving() {
-		s.Cancel() // if it comes in time, bye follows
-		return
-	}
-	d.sayBye(s)
-}
-
-// sayBye tells a client, once, to resume elsewhere after a while.
-func (d *drainer) sayBye(s *session.Session) {
-	d.mu.Lock()
-	skip := d.bye[s] || d.state == store.DrainStopped
-	if !skip {
-		d.bye[s] = true
-	}
-	p := d.pace
-	d.mu.Unlock()
-	if skip {
-		return
-	}
-	d.told.Add(1)
-	after := time.Since(p.since)
-	spread := int64(drainSpread)
-	if p.Bye(after) {
-		spread = max(1, p.Spread(after).Milliseconds())
-	}
-	s.Send("bye", wire.Bye{Reason: "drain", RetryAfterMS: rand.Int64N(spread)}, wire.CloseRestart, "the node is going away")
 }

@@ -8,7 +8,7 @@ type Redirect struct {
 	Token       string `json:"token"`
 	ExpiresInMS int64  `json:"expires_in_ms"`
 	Reason      string `json:"reason"` // why, one of For...
-	Final       bool   `json:"final"`  // this node will not offer again: refuse it, and a bye follows
+	Final       bool   `json:"final"`  // the node goes away: decline it, and a bye follows
 }
 
 // Why a session is offered another node.
@@ -17,6 +17,13 @@ const (
 	ForBalance = "balance" // another node has more room
 	ForRequest = "request" // the client asked
 	ForAdmin   = "admin"   // an operator asked
+)
+
+// Why a client refuses an offer that it has followed in vain, besides the reason
+// of the handover's error. It may say anything else.
+const (
+	RefusedDial   = "dial"   // the node could not be dialled
+	RefusedClosed = "closed" // the node took the handover and gave no answer
 )
 
 // RedirectCancel withdraws an offer: its token is of no use any more.

@@ -181,7 +181,10 @@ type Why struct {
 	Node   string // a node's name; empty: any
 	ID     string // of the offer; empty: one is drawn
 	Final  bool
-	Over   func(store.OfferState) // see session.Offering; nil: nobody asks
+	Not    string // a target that is not to be offered, as its Ref is written
+	// Over is told what became of the offer, to whom it led, and why it was refused:
+	// see session.Offering. nil: nobody asks.
+	Over func(state store.OfferState, target, why string)
 }
 
 // Offer offers a session another node. It returns once the client has been
@@ -213,6 +216,9 @@ func (m *Mover) offer(ctx context.Context, s *session.Session, why Why) error {
 		if denied, err = m.barred(ctx, s.ID(), nodes, why.Reason); err != nil {
 			return err
 		}
+	}
+	if why.Not != "" {
+		denied[why.Not] = true
 	}
 	o := store.Offer{ID: cmp.Or(why.ID, xid.New().String()), TokenID: xid.New().String(), Session: s.ID(), Gen: s.Gen(), Source: m.cfg.Ref}
 	var url, token string
@@ -252,7 +258,7 @@ func (m *Mover) tell(ctx context.Context, s *session.Session, o store.Offer, url
 	m.towards(target, 1)
 	err := s.Offer(ctx, session.Offering{
 		Offer: o, URL: url, Token: token, Life: m.cfg.Life, Reason: why.Reason, Final: why.Final,
-		Over: func(state store.OfferState) {
+		Over: func(state store.OfferState, refusal string) {
 			m.towards(target, -1)
 			if state != store.OfferCommitted && state != "" {
 				m.release(o)
@@ -260,7 +266,7 @@ func (m *Mover) tell(ctx context.Context, s *session.Session, o store.Offer, url
 			m.log.Debug("redirect over", "session", o.Session, "offer", o.ID, "state", string(state))
 			m.count(why, cmp.Or(string(state), unknown))
 			if why.Over != nil {
-				why.Over(state)
+				why.Over(state, target, refusal)
 			}
 		},
 	})

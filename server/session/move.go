@@ -41,8 +41,9 @@ type Offering struct {
 	Reason string
 	Final  bool
 	// Over is called once, when the session has moved, the offer is withdrawn,
-	// or the socket is gone; with "" when what became of it is not known.
-	Over func(store.OfferState)
+	// or the socket is gone; with "" when what became of it is not known. Of one
+	// that was refused it tells why, in the client's word.
+	Over func(state store.OfferState, why string)
 }
 
 // offer is an offer that stands, at its source.
@@ -56,6 +57,8 @@ type offer struct {
 	cancel chan struct{} // cap 1
 	// done says that the client needs the old socket no more.
 	done chan struct{} // cap 1
+	// refusal is the client's word for why it refuses; guarded by Session.mu.
+	refusal string
 }
 
 // Caps is what the client can do, as it said at its login.
@@ -104,7 +107,7 @@ func (s *Session) Offer(ctx context.Context, what Offering) error {
 		ID: o.ID, URL: o.URL, Token: o.Token, ExpiresInMS: o.Life.Milliseconds(), Reason: o.Reason, Final: o.Final,
 	})
 	if !s.begin(func() { s.watchOffer(o) }) {
-		o.Over("") // the socket went meanwhile
+		o.Over("", "") // the socket went meanwhile
 	}
 	return nil
 }
@@ -125,7 +128,10 @@ func (s *Session) watchOffer(o *offer) {
 		}
 		s.door.Leaving.Suspect(s) // it may have been found elsewhere meanwhile
 	}
-	o.Over(state)
+	s.mu.Lock()
+	why := o.refusal
+	s.mu.Unlock()
+	o.Over(state, why)
 }
 
 // offerSlack is how much longer than its life an offer is waited for: the
@@ -254,6 +260,9 @@ func (s *Session) refuse(ctx context.Context, params jsontext.Value) Reply {
 	if state != redirect.Offered || o.ID != p.ID {
 		return Reply{Result: wire.Empty{}} // it is over already
 	}
+	s.mu.Lock()
+	o.refusal = clip(p.Reason) // before anybody finds it refused
+	s.mu.Unlock()
 	become, err := s.door.Store.Withdraw(ctx, s.id, o.ID, store.OfferRefused)
 	if err != nil {
 		return s.fail("redirect.refuse", err)
