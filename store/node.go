@@ -58,11 +58,15 @@ func (s *Store) Renew(ctx context.Context, n Node) error {
 		}
 		within = ctx // the list's primary has had its time, and the lease's may be another
 	}
-	_, err := s.run(within, renewScript, []string{n.recordKey(), n.leaseKey()},
+	began := time.Now()
+	a, err := s.run(within, renewScript, []string{n.recordKey(), n.leaseKey()},
 		s.cfg.Lease.Milliseconds(), s.recordLife(), time.Since(n.Started).Milliseconds(),
 		"url", n.URL, "revision", n.Revision, "state", n.State,
 		"sessions", n.Sessions, "key", n.Key,
 		"rooms", n.Rooms, "knows", n.Knows)
+	if err == nil {
+		s.clocked(began, a.uint(1))
+	}
 	if err == nil && listed == nil {
 		s.listed.Store(&n.Ref)
 	}

@@ -107,6 +107,7 @@ type Store struct {
 
 	listed  atomic.Pointer[Ref] // the node that Renew has listed last
 	markers markers             // of a Cluster
+	ahead   atomic.Int64        // ns: Redis's clock, of this node's
 }
 
 // Open connects, starting the embedded store if there is no URL. It fails only

@@ -248,6 +248,10 @@ var families = []*family{
 		read: func(now *moment, out sink) { out.times(&now.Ear.Probe) },
 	},
 	{
+		name: "godwit_redis_clock_ahead_seconds", kind: gauge, help: "By how much Redis's clock was ahead of this node's when the lease was renewed last; nodes compare times by Redis's.",
+		read: func(now *moment, out sink) { out.value(now.store.Ahead().Seconds()) },
+	},
+	{
 		name: "godwit_redis_script_seconds", kind: histogram, labels: []string{"script"},
 		help: "From when a script's call was handed in to its answer, its wait for a pipeline included.",
 		read: func(now *moment, out sink) {

@@ -23,10 +23,11 @@ func (m *Mover) barred(ctx context.Context, sid string, nodes []store.Node, reas
 	for i, mv := range rec.Moves {
 		moves[i] = redirect.Move{At: mv.At, From: mv.From.String()}
 	}
-	rests := reason == wire.ForBalance && !redirect.Rested(moves, time.Now())
+	now := m.store.Now() // the moves are by its clock
+	rests := reason == wire.ForBalance && !redirect.Rested(moves, now)
 	out := make(map[string]bool)
 	for _, n := range nodes {
-		if n.Ref != m.cfg.Ref && (rests || !redirect.MayMove(moves, n.String(), time.Now())) {
+		if n.Ref != m.cfg.Ref && (rests || !redirect.MayMove(moves, n.String(), now)) {
 			out[n.String()] = true
 		}
 	}

@@ -240,7 +240,8 @@ func (m *Mover) offer(ctx context.Context, s *session.Session, why Why) error {
 	return nil
 }
 
-// sign makes the token of an offer.
+// sign makes the token of an offer. Its end is by the store's clock, for another
+// node checks it.
 func (m *Mover) sign(o store.Offer) (string, error) {
 	audience := o.Target.String()
 	if o.Target.Node == store.Anyone {
@@ -248,7 +249,7 @@ func (m *Mover) sign(o store.Offer) (string, error) {
 	}
 	return auth.SignOffer(m.key, auth.Offer{
 		ID: o.TokenID, Session: o.Session, Gen: o.Gen, Audience: audience,
-		Issuer: m.cfg.Ref.String(), Expires: time.Now().Add(m.cfg.Life).UnixMilli(),
+		Issuer: m.cfg.Ref.String(), Expires: m.store.Now().Add(m.cfg.Life).UnixMilli(),
 	})
 }
 

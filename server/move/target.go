@@ -74,7 +74,7 @@ func (m *Mover) Check(ctx context.Context, id, token string) (store.Offer, *wire
 	m.mu.Lock()
 	vouched := m.kept[id].sum
 	m.mu.Unlock()
-	p, err := auth.VerifyOffer(token, m.cfg.Ref.String(), vouched, time.Now(), func(issuer string) (string, error) {
+	p, err := auth.VerifyOffer(token, m.cfg.Ref.String(), vouched, m.store.Now(), func(issuer string) (string, error) {
 		ref, ok := refOf(issuer)
 		if !ok {
 			return "", nil

@@ -32,6 +32,8 @@ type Lease struct {
 	until atomic.Int64 // unix ns: writes are allowed before it; 0: never held
 	good  atomic.Int64 // unix ns since when every renewal succeeded; 0: the last failed
 
+	skewed bool // owned by Run: the clock was far from the store's
+
 	held   atomic.Bool // once: from then on the record may say ready
 	once   sync.Once
 	joined chan struct{}
@@ -107,6 +109,7 @@ func (l *Lease) renew(ctx context.Context) error {
 	if err := l.store.Renew(ctx, l.record()); err != nil {
 		return err
 	}
+	l.compare(l.store.Ahead())
 	l.good.CompareAndSwap(0, start.UnixNano())
 	if held := l.until.Load(); held != 0 && start.UnixNano() >= held {
 		l.log.Warn("lease was over", "for", start.Sub(time.Unix(0, held)).Round(time.Millisecond).String())
@@ -120,4 +123,17 @@ func (l *Lease) renew(ctx context.Context) error {
 	}
 	l.once.Do(func() { close(l.joined) })
 	return nil
+}
+
+// clockSlack is how far a node's clock may be from the store's before somebody
+// should know: what nodes compare is by the store's, but logs are not.
+const clockSlack = time.Second
+
+// compare warns, once, of a clock that is far from the store's.
+func (l *Lease) compare(ahead time.Duration) {
+	skewed := ahead.Abs() > clockSlack
+	if skewed && !l.skewed {
+		l.log.Warn("this node's clock is not the store's", "store_ahead", ahead.Round(time.Millisecond).String())
+	}
+	l.skewed = skewed
 }
