@@ -67,6 +67,31 @@ func TestOffer_ATargetThatWasSilentIsAskedWhereThereIsNoOther(t *testing.T) {
 	})
 }
 
+// The token was signed before its target was asked: what is left of it is told.
+func TestOffer_TellsHowLongItStillHolds(t *testing.T) {
+	trio(t, stale, func(t *testing.T, f *trial.Fleet) {
+		f.Nodes[2].Cut()
+		time.Sleep(time.Second)
+		ann := follower(t, f, 1, "ann")
+		f.Nodes[1].Part()
+		first, second := f.Nodes[0], f.Nodes[1].Core.Ref()
+		if err := first.Store.Tell(t.Context(), first.Core.Ref(), store.Word{What: store.WordMove, Session: ann.session.Session, Offer: "o1"}); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Second) // so long is its word on the way
+		w := store.Word{What: store.WordPrepared, Offer: "o1", Node: second.Node, Boot: second.Boot}
+		if err := first.Store.Tell(t.Context(), first.Core.Ref(), w); err != nil {
+			t.Fatal(err)
+		}
+		var o wire.Redirect
+		ann.notice("redirect", &o)
+		if o.ExpiresInMS < 13_900 || o.ExpiresInMS > 14_000 {
+			t.Errorf("it holds for %d ms, want 14,000", o.ExpiresInMS)
+		}
+		f.Nodes[1].Join()
+	})
+}
+
 // A node that is gone, and has the least by what is known of it, is asked by as
 // many as may ask at once, and by nobody after them.
 func TestDrain_MovesAllThoughOneOfTheOthersIsSilent(t *testing.T) {

@@ -125,18 +125,17 @@ func (m *Mover) reachable(n store.Node) bool { return m.cfg.NodeURL == "" || n.U
 
 // anyone is place where nodes have no URLs of their own: who claims the offer has
 // a place.
-func (m *Mover) anyone(o store.Offer, nodes []store.Node, why Why, denied map[string]bool) (store.Ref, string, string, error) {
+func (m *Mover) anyone(o store.Offer, nodes []store.Node, why Why, denied map[string]bool) (way, error) {
 	if m.cfg.PublicURL == "" || len(m.targets(nodes, why, denied)) == 0 {
-		return store.Ref{}, "", "", ErrNoTarget
+		return way{}, ErrNoTarget
 	}
 	o.Target = store.Ref{Node: store.Anyone}
-	token, err := m.sign(o)
-	return o.Target, m.cfg.PublicURL, token, err
+	return m.sign(o, m.cfg.PublicURL)
 }
 
 // place finds a target that keeps a place for the offer, and adds to denied who
-// does not. It gives the target, its URL, and the token for it.
-func (m *Mover) place(ctx context.Context, o store.Offer, nodes []store.Node, why Why, denied map[string]bool) (store.Ref, string, string, error) {
+// does not.
+func (m *Mover) place(ctx context.Context, o store.Offer, nodes []store.Node, why Why, denied map[string]bool) (way, error) {
 	for tries, silent := 0, 0; tries < prepareTries && silent < silentTries; tries++ {
 		candidates := m.targets(nodes, why, denied)
 		if len(candidates) == 0 {
@@ -145,21 +144,21 @@ func (m *Mover) place(ctx context.Context, o store.Offer, nodes []store.Node, wh
 		id := drain.Pick(candidates, rand.IntN).ID
 		n := nodes[slices.IndexFunc(nodes, func(n store.Node) bool { return n.String() == id })]
 		o.Target = n.Ref
-		token, err := m.sign(o)
+		to, err := m.sign(o, n.URL)
 		if err != nil {
-			return store.Ref{}, "", "", err
+			return way{}, err
 		}
-		switch heard, kept, err := m.prepare(ctx, o, token); {
+		switch heard, kept, err := m.prepare(ctx, o, to.token); {
 		case err != nil:
-			return store.Ref{}, "", "", err
+			return way{}, err
 		case kept:
-			return n.Ref, n.URL, token, nil
+			return to, nil
 		case !heard:
 			silent++
 		}
 		denied[id] = true
 	}
-	return store.Ref{}, "", "", ErrNoTarget
+	return way{}, ErrNoTarget
 }
 
 // prepare asks the target to keep a place, for who will show the token, and waits

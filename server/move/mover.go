@@ -221,11 +221,11 @@ func (m *Mover) offer(ctx context.Context, s *session.Session, why Why) error {
 		denied[why.Not] = true
 	}
 	o := store.Offer{ID: cmp.Or(why.ID, xid.New().String()), TokenID: xid.New().String(), Session: s.ID(), Gen: s.Gen(), Source: m.cfg.Ref}
-	var url, token string
+	var to way
 	if m.cfg.NodeURL == "" {
-		o.Target, url, token, err = m.anyone(o, nodes, why, denied)
+		to, err = m.anyone(o, nodes, why, denied)
 	} else {
-		o.Target, url, token, err = m.place(ctx, o, nodes, why, denied)
+		to, err = m.place(ctx, o, nodes, why, denied)
 	}
 	switch {
 	case errors.Is(err, ErrNoTarget) && m.another(nodes):
@@ -233,32 +233,42 @@ func (m *Mover) offer(ctx context.Context, s *session.Session, why Why) error {
 	case err != nil:
 		return err
 	}
-	if err := m.tell(ctx, s, o, url, token, why); err != nil {
+	o.Target = to.target
+	if err := m.tell(ctx, s, o, to, why); err != nil {
 		m.release(o)
 		return err
 	}
 	return nil
 }
 
+// way is where an offer leads to, and its token.
+type way struct {
+	target     store.Ref
+	url, token string
+	until      time.Time // of the token, by this node's clock
+}
+
 // sign makes the token of an offer. Its end is by the store's clock, for another
 // node checks it.
-func (m *Mover) sign(o store.Offer) (string, error) {
+func (m *Mover) sign(o store.Offer, url string) (way, error) {
 	audience := o.Target.String()
 	if o.Target.Node == store.Anyone {
 		audience = store.Anyone
 	}
-	return auth.SignOffer(m.key, auth.Offer{
+	until := time.Now().Add(m.cfg.Life)
+	token, err := auth.SignOffer(m.key, auth.Offer{
 		ID: o.TokenID, Session: o.Session, Gen: o.Gen, Audience: audience,
-		Issuer: m.cfg.Ref.String(), Expires: m.store.Now().Add(m.cfg.Life).UnixMilli(),
+		Issuer: m.cfg.Ref.String(), Expires: until.Add(m.store.Ahead()).UnixMilli(),
 	})
+	return way{o.Target, url, token, until}, err
 }
 
 // tell hands the offer to the session.
-func (m *Mover) tell(ctx context.Context, s *session.Session, o store.Offer, url, token string, why Why) error {
+func (m *Mover) tell(ctx context.Context, s *session.Session, o store.Offer, to way, why Why) error {
 	target := o.Target.String()
 	m.towards(target, 1)
 	err := s.Offer(ctx, session.Offering{
-		Offer: o, URL: url, Token: token, Life: m.cfg.Life, Reason: why.Reason, Final: why.Final,
+		Offer: o, URL: to.url, Token: to.token, Life: m.cfg.Life, Until: to.until, Reason: why.Reason, Final: why.Final,
 		Over: func(state store.OfferState, refusal string) {
 			m.towards(target, -1)
 			if state != store.OfferCommitted && state != "" {

@@ -37,7 +37,8 @@ type Offering struct {
 	store.Offer
 	URL    string
 	Token  string
-	Life   time.Duration
+	Life   time.Duration // of its record, from when that is written
+	Until  time.Time     // of the token, which was signed before
 	Reason string
 	Final  bool
 	// Over is called once, when the session has moved, the offer is withdrawn,
@@ -104,7 +105,7 @@ func (s *Session) Offer(ctx context.Context, what Offering) error {
 	}
 	// Before it is watched, so that its end does not overtake it.
 	s.sock.Notify("redirect", wire.Redirect{
-		ID: o.ID, URL: o.URL, Token: o.Token, ExpiresInMS: o.Life.Milliseconds(), Reason: o.Reason, Final: o.Final,
+		ID: o.ID, URL: o.URL, Token: o.Token, ExpiresInMS: max(0, time.Until(o.Until).Milliseconds()), Reason: o.Reason, Final: o.Final,
 	})
 	if !s.begin(func() { s.watchOffer(o) }) {
 		o.Over("", "") // the socket went meanwhile
