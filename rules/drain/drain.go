@@ -20,7 +20,8 @@ type Node struct {
 	Live     bool      // its lease stands, though it may drain; who is ready need not say so
 }
 
-// crowded is how many times the fleet's mean load a target may have.
+// crowded is how many times the fleet's mean load a node has that has no room; of
+// a fleet without any load none is crowded.
 const crowded = 1.5
 
 // carried is the load of the ready nodes together, and how many they are.
@@ -51,7 +52,7 @@ func Targets(nodes []Node, self string) []Node {
 	for _, n := range nodes {
 		switch {
 		case !n.Ready || n.ID == self:
-		case float64(n.Load) <= crowded*mean:
+		case total == 0 || float64(n.Load) < crowded*mean:
 			room = append(room, n)
 		default:
 			full = append(full, n)

@@ -21,7 +21,8 @@ func TestTargets(t *testing.T) {
 		{"others", []Node{{ID: "self", Ready: true, Load: 9}, {ID: "a", Ready: true}, {ID: "b", Ready: true}}, "a b"},
 		{"not one that drains or is dead", []Node{{ID: "self"}, {ID: "a"}, {ID: "b", Ready: true}}, "b"},
 		{"not a crowded one", []Node{{ID: "self", Ready: true, Load: 10}, {ID: "a", Ready: true, Load: 31}, {ID: "b", Ready: true, Load: 10}}, "b"},
-		{"at one and a half times the mean", []Node{{ID: "self", Ready: true, Load: 5}, {ID: "a", Ready: true, Load: 15}, {ID: "b", Ready: true, Load: 10}}, "a b"},
+		{"at one and a half times the mean", []Node{{ID: "self", Ready: true, Load: 5}, {ID: "a", Ready: true, Load: 15}, {ID: "b", Ready: true, Load: 10}}, "b"},
+		{"below it", []Node{{ID: "self", Ready: true, Load: 6}, {ID: "a", Ready: true, Load: 14}, {ID: "b", Ready: true, Load: 10}}, "a b"},
 		{"an empty fleet", []Node{{ID: "self"}, {ID: "a", Ready: true}, {ID: "b", Ready: true}}, "a b"},
 		{"a crowded one rather than none", []Node{{ID: "self", Ready: true, Load: 1}, {ID: "a", Ready: true, Load: 9}}, "a"},
 		{"the newest revision", []Node{
