@@ -25,7 +25,7 @@ func costly(f *trial.Fleet, cost func(cmd string, args []string) time.Duration) 
 // takes effect.
 func TestContacts_AChangeOfThousandsTakesEffect(t *testing.T) {
 	fleet(t, func(t *testing.T, f *trial.Fleet) {
-		const many = 3000
+		const many = 1600
 		list := make([]string, many)
 		for i := range list {
 			list[i] = fmt.Sprintf("nobody%04d", i)
@@ -35,7 +35,7 @@ func TestContacts_AChangeOfThousandsTakesEffect(t *testing.T) {
 		// A script on how present one user is: of these a change has one for each.
 		costly(f, func(cmd string, args []string) time.Duration {
 			if cmd == "EVALSHA" && len(args) == 3 && strings.HasSuffix(args[2], ":presence") {
-				return 500 * time.Microsecond
+				return 600 * time.Microsecond
 			}
 			return 0
 		})
@@ -50,7 +50,7 @@ func TestContacts_AChangeOfThousandsTakesEffect(t *testing.T) {
 // Of the lists that are read again no more go together than can be read in time.
 func TestContacts_LargeListsOfManyHoldNobodyUp(t *testing.T) {
 	fleet(t, func(t *testing.T, f *trial.Fleet) {
-		const users, many = 12, 3000
+		const users, many = 4, 3000
 		sizes := map[string]int{}
 		for i := range users {
 			name := fmt.Sprintf("user%02d", i)
@@ -66,7 +66,7 @@ func TestContacts_LargeListsOfManyHoldNobodyUp(t *testing.T) {
 		bob := look(t, f, 1, "bob", 0)
 		costly(f, func(cmd string, args []string) time.Duration {
 			if cmd == "SMEMBERS" {
-				return time.Duration(sizes[args[0]]) * 50 * time.Microsecond
+				return time.Duration(sizes[args[0]]) * 70 * time.Microsecond
 			}
 			return 0
 		})
