@@ -97,9 +97,10 @@ func (s *Store) part(ctx context.Context, m Member) error {
 }
 
 // settled reads {how, value, pv, byte, at, said, {room entry...}, {watcher...}}
-// and tells of a value that nobody has told of yet. A node that dies in between
-// leaves that to whoever changes the user's devices next: its sessions do, when
-// they are resumed or end.
+// and tells of a value that nobody has told of yet, also where ctx has ended: it may
+// be a socket's, which went at that moment. A node that dies in between leaves that
+// to whoever changes the user's devices next: its sessions do, when they are resumed
+// or end.
 func (s *Store) settled(ctx context.Context, user string, a answer) (presence.Device, Presence, error) {
 	if err := verdict(a); err != nil {
 		return presence.Device{}, Presence{}, err
@@ -109,7 +110,7 @@ func (s *Store) settled(ctx context.Context, user string, a answer) (presence.De
 	if a.uint(5) >= p.PV {
 		return d, p, nil
 	}
-	return d, p, s.announce(ctx, p, a.list(6), a.list(7))
+	return d, p, s.announce(context.WithoutCancel(ctx), p, a.list(6), a.list(7))
 }
 
 const (
