@@ -443,3 +443,55 @@ func TestDrain_WhoIsInACallMovesLast(t *testing.T) {
 		}
 	})
 }
+
+// life has the store say which life of it this is, from now on.
+func life(f *trial.Fleet, id string) {
+	began := time.Now()
+	f.Redis.Server().SetPreHook(func(p *server.Peer, cmd string, _ ...string) bool {
+		if !strings.EqualFold(cmd, "INFO") {
+			return false
+		}
+		p.WriteBulk(fmt.Sprintf("# Server\r\nrun_id:%s\r\nuptime_in_seconds:%d\r\n", id, int(time.Since(began).Seconds())))
+		return true
+	})
+}
+
+// The store is away for longer than from a beat to the next but one, and starts
+// again with its data; the last node finds it a while after the first.
+func TestCall_GoesOnThroughARestartOfTheStoreWithItsData(t *testing.T) {
+	for _, restarted := range []bool{true, false} {
+		fleet(t, func(t *testing.T, f *trial.Fleet) {
+			life(f, "aaaa")
+			ann, eve, bob := enter(t, f, 1, "ann"), enter(t, f, 1, "eve"), enter(t, f, 2, "bob")
+			eve.join("lobby")
+			ann.join("lobby")
+			bob.join("lobby")
+			eve.sees("join")
+			eve.sees("join")
+			stops := []func(){ann.calls(), bob.calls()}
+			eve.seesCall(true, time.Millisecond)
+			time.Sleep(3900 * time.Millisecond)
+			f.Nodes[0].Part()
+			f.Nodes[1].Part()
+			time.Sleep(14 * time.Second)
+			if restarted {
+				life(f, "bbbb")
+			}
+			f.Nodes[0].Join()
+			time.Sleep(1500 * time.Millisecond)
+			f.Nodes[1].Join()
+			if !restarted { // and with no new life, whose beats are not there is late
+				eve.seesCall(false, 2*time.Second)
+				return
+			}
+			eve.seesNothing(40 * time.Second)
+			if i := eve.info(); !i.InCall || len(i.Call) != 2 {
+				t.Errorf("after the outage: %+v", i)
+			}
+			for _, stop := range stops {
+				stop()
+			}
+			eve.seesCall(false, 16*time.Second) // later on nobody is put off
+		})
+	}
+}

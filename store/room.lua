@@ -110,9 +110,38 @@ local function first_late()
   if due then
     redis.call('HSET', META, 'call_due', int(due))
   else
-    redis.call('HDEL', META, 'call_due')
+    redis.call('HDEL', META, 'call_due', 'call_life')
   end
   return due
+end
+
+-- After a start of the store, with its data, nobody is late before it has been up
+-- for that long, in ms: by then it has read the data, each node has found it, and
+-- has written the beats that it kept meanwhile.
+local YOUNG = 10000
+
+-- Which life of the store this is, and for how many ms it has run; nil where it
+-- does not say.
+local function life()
+  local info = redis.pcall('INFO', 'server')
+  if type(info) ~= 'string' then return nil end
+  local id, up = string.match(info, 'run_id:(%x+)'), string.match(info, 'uptime_in_seconds:(%d+)')
+  if id and up then return id, 1000 * tonumber(up) end
+end
+
+-- Takes who is late out of the call, or puts them off, where the call is from an
+-- earlier life of the store and this one is young.
+local function evict(now)
+  local late = redis.call('ZRANGEBYSCORE', CALL, '-inf', int(now))
+  local known = redis.call('HGET', META, 'call_life')
+  if not late[1] and known then return end
+  local id, up = life()
+  if id and id ~= known then redis.call('HSET', META, 'call_life', id) end
+  if id and known and id ~= known and up < YOUNG then
+    for _, client in ipairs(late) do redis.call('ZADD', CALL, int(now + YOUNG - up), client) end
+  elseif late[1] then
+    redis.call('ZREMRANGEBYSCORE', CALL, '-inf', int(now))
+  end
 end
 
 -- Takes out of the call who is late by now, and has the flag follow, with one
@@ -121,9 +150,10 @@ end
 --   CALL is client -> ms of the store's clock from when on it is late
 --   META has in_call, the flag, and call_due: nobody is late before that. It may
 --   be earlier than the first is late, for beats that only keep who is in leave it
---   behind; whoever finds it over settles, and it is right again
+--   behind; whoever finds it over settles, and it is right again. And call_life: the
+--   life of the store in which somebody was late last, or the call began
 local function settle(epoch, seq, now)
-  redis.call('ZREMRANGEBYSCORE', CALL, '-inf', int(now))
+  evict(now)
   local is, due = two_users() and '1' or '0', first_late()
   if is ~= in_call() then
     redis.call('HSET', META, 'in_call', is)
