@@ -28,7 +28,7 @@ type status struct {
 	claims auth.Claims
 
 	mu      sync.Mutex
-	handles map[string]handle.Handle  // guarded by mu: of users that were told
+	handles map[string]handle.Handle  // guarded by mu: of users that were told, and are not offline
 	waiting map[string]*wire.Presence // guarded by mu: the last of each user whose handle is asked for
 	asking  bool                      // guarded by mu: ask runs
 }
@@ -115,8 +115,8 @@ func (s *status) run(f *command.Frame) {
 	})
 }
 
-// Presence is PRES. A user who is told for the first time waits until its handle
-// is known: then the last word of it follows.
+// Presence is PRES. A user who was not online waits until its handle is known:
+// then the last word of it follows.
 func (s *status) Presence(p *wire.Presence) []byte {
 	if p.Self {
 		return statusd.Pres{Presence: p.Presence}.Append(nil)
@@ -124,6 +124,9 @@ func (s *status) Presence(p *wire.Presence) []byte {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if h, ok := s.handles[p.User]; ok {
+		if p.Presence == 0 {
+			delete(s.handles, p.User) // maybe for good
+		}
 		return statusd.Pres{User: h, Presence: p.Presence}.Append(nil)
 	}
 	s.waiting[p.User] = p
@@ -154,8 +157,11 @@ func (s *status) ask() {
 		var b []byte
 		s.mu.Lock()
 		for i, h := range handles {
-			s.handles[users[i]] = h
-			b = statusd.Pres{User: h, Presence: s.waiting[users[i]].Presence}.Append(b)
+			is := s.waiting[users[i]].Presence
+			if is != 0 {
+				s.handles[users[i]] = h
+			}
+			b = statusd.Pres{User: h, Presence: is}.Append(b)
 			delete(s.waiting, users[i])
 		}
 		s.line.Say(b) // before anything later of them

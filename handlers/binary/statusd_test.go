@@ -117,3 +117,17 @@ func TestPresence_OfAUserIsToldOnceItsHandleIsKnownAndInOrder(t *testing.T) {
 	hear(t, p, pres("cy", 5))
 	say("dan", 1, true) // whose handle nobody tells before the end
 }
+
+func TestStatusd_KeepsHandlesOfThoseAloneWhoAreThere(t *testing.T) {
+	s := newStatus(nil, nil, auth.Claims{})
+	for _, user := range []string{"bob", "cy"} {
+		s.handles[user] = handle.First(user).Handle()
+	}
+	if b := s.Presence(&wire.Presence{User: "bob"}); !slices.Equal(b, statusd.Pres{User: handle.First("bob").Handle()}.Append(nil)) {
+		t.Errorf("bob is offline: %x", b)
+	}
+	s.Presence(&wire.Presence{User: "cy", Presence: 1})
+	if _, kept := s.handles["cy"]; len(s.handles) != 1 || !kept {
+		t.Errorf("handles of %v are kept, want cy's", s.handles)
+	}
+}
