@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/alicebob/miniredis/v2/server"
@@ -494,4 +495,41 @@ func TestCall_GoesOnThroughARestartOfTheStoreWithItsData(t *testing.T) {
 			eve.seesCall(false, 16*time.Second) // later on nobody is put off
 		})
 	}
+}
+
+func TestCall_AFloodOverTheRateIsRefusedAndTheCallGoesOn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := trial.Start(trial.Options{Bubble: true, Change: func(s *trial.Settings) { s.Server.Rate, s.Server.Burst = 1, 5 }})
+		defer f.Close()
+		time.Sleep(3 * time.Second)
+		ann, bob := enter(t, f, 1, "ann"), enter(t, f, 1, "bob")
+		ann.join("lobby")
+		bob.join("lobby")
+		ann.sees("join")
+		if err := errors.Join(bob.beat(1), ann.beat(1)); err != nil {
+			t.Fatal(err)
+		}
+		ann.seesCall(true, time.Second)
+		var refused int
+		for range 20 {
+			switch err := ann.beat(1); reason(err) {
+			case wire.RateLimited:
+				refused++
+			case "":
+				if err != nil {
+					t.Fatal(err)
+				}
+			default:
+				t.Fatalf("a flood is answered %v", err)
+			}
+		}
+		if refused < 15 {
+			t.Errorf("%d of 20 beats at once were refused, want all but a few", refused)
+		}
+		time.Sleep(4 * time.Second)
+		if err := errors.Join(ann.beat(1), bob.beat(1)); err != nil {
+			t.Errorf("then, in time: %v", err)
+		}
+		ann.seesNothing(13 * time.Second)
+	})
 }

@@ -175,14 +175,17 @@ func TestChatd_LimitsAreThoseOfTheRoom(t *testing.T) {
 func TestChatd_AFrameOfNothingButRefusalsIsAnsweredWhole(t *testing.T) {
 	change := func(s *trial.Settings) { s.Server.Rate, s.Server.Burst = 1, 1 }
 	bubble(t, change, func(t *testing.T, f *trial.Fleet) {
-		bob := enter(t, f, "lobby", "bob")
+		bob, cy := enter(t, f, "lobby", "bob"), enter(t, f, "lobby", "cy")
 		const n = 30000
 		bob.say(slices.Repeat(raw.Hex("03 01"), n))
 		for i := range n - 1 {
-			if b := bob.next(); !bytes.Equal(b[:2], raw.Hex("7f 03")) {
-				t.Fatalf("answer %d is %x", i, b)
+			if b := bob.next(); !bytes.Equal(b, raw.Hex("7f 03 05")) {
+				t.Fatalf("answer %d is %x, want IN_CALL rate limited", i, b)
 			}
 		}
+		cy.say(raw.Hex("03 01")) // the neighbour has all of its own rate
+		cy.hears("03 01")
+		bob.hears("03 01")
 	})
 }
 

@@ -1,6 +1,8 @@
 package presence
 
 import (
+	"cmp"
+	"slices"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -67,6 +69,21 @@ func TestCombine_DependsOnTheTableAlone(t *testing.T) {
 		}
 		if !held {
 			t.Fatalf("%d, which no device has", got)
+		}
+		if explicit {
+			var latest []Device // of what users set; of several at once the greatest counts
+			for _, d := range all {
+				switch {
+				case d.Auto:
+				case len(latest) == 0 || d.At > latest[0].At:
+					latest = []Device{d}
+				case d.At == latest[0].At:
+					latest = append(latest, d)
+				}
+			}
+			if want := slices.MaxFunc(latest, func(a, b Device) int { return cmp.Compare(a.Value, b.Value) }).Value; got != want {
+				t.Fatalf("%d of %v, want what the user set last, %d", got, all, want)
+			}
 		}
 		for _, d := range all {
 			switch {
