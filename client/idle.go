@@ -62,7 +62,7 @@ func (i *Idle) Run(ctx context.Context) error {
 		return err
 	}
 	for {
-		now := idle
+		var now bool
 		select {
 		case <-ctx.Done():
 			return nil
