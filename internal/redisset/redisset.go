@@ -177,10 +177,24 @@ func (s *Server) Runs() bool {
 	}
 }
 
-// Kill ends the server at once.
+// Kill ends the server at once. Nothing writes to its directory then.
 func (s *Server) Kill() {
-	_ = s.cmd.Process.Kill() // it may have ended
+	if !s.Runs() {
+		return
+	}
+	kill(s.cmd.Process)
 	<-s.ended
+	late := time.NewTimer(time.Second)
+	defer late.Stop()
+	again := time.NewTicker(time.Millisecond)
+	defer again.Stop()
+	for left(s.cmd.Process) {
+		select {
+		case <-again.C:
+		case <-late.C: // it is dead, and nobody has asked how it ended
+			return
+		}
+	}
 }
 
 // Stop freezes the server: connections stay, nothing answers.
