@@ -181,6 +181,10 @@ func (m *node) run(ctx context.Context) error {
 		m.log.Warn("dev tokens are accepted from other machines: anybody who reaches this address can be anybody (dev:<user>); "+
 			"set GODWIT_AUTH_SECRET or GODWIT_AUTH_JWKS, or listen on 127.0.0.1", "addr", public.Addr().String())
 	}
+	if s.CallTimeout <= s.CallBeat {
+		m.log.Warn("who beats as it is told is out of its call between two beats: GODWIT_CALL_TIMEOUT should be more than GODWIT_CALL_BEAT",
+			"timeout", s.CallTimeout.String(), "beat", s.CallBeat.String())
+	}
 	away := m.layout(ctx, st)
 	switch {
 	case unfit(away):

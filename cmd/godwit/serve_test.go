@@ -106,6 +106,16 @@ func TestServe_WarnsOfDevTokensThatOthersCanUse(t *testing.T) {
 	}
 }
 
+func TestServe_WarnsOfACallThatNoBeatKeepsUp(t *testing.T) {
+	p := launch(t, local("GODWIT_CALL_BEAT=4s", "GODWIT_CALL_TIMEOUT=4s"), "serve")
+	p.await(`"level":"WARN","msg":"who beats as it is told is out of its call`)
+	p = launch(t, local("GODWIT_CALL_BEAT=4s", "GODWIT_CALL_TIMEOUT=5s"), "serve")
+	p.node()
+	if strings.Contains(p.String(), "out of its call") {
+		t.Error("a call that its beats keep up is warned of")
+	}
+}
+
 func TestServe_SaysWhatATryOutListensOn(t *testing.T) {
 	for addr, want := range map[string]string{
 		"127.0.0.1:8080": "Listening on ws://127.0.0.1:8080/v1/ws\n\n",
