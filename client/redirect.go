@@ -161,14 +161,15 @@ func (c *Client) follow(ctx context.Context, m *move) {
 }
 
 // dialAgain says whether the next dial may lead to another node, or to one that
-// has room by then. Where the offer leads to the origin that we are on, that is
-// several nodes', of which one that cannot take us, or has just gone, is not the
-// last. Any other is one node's: whoever offers it knows of more, once refused.
+// has room by then. Where the offer leads to the origin that we are on, or is for any
+// node, that is several nodes' address, of which one that cannot take us, or has just
+// gone, is not the last. Any other is one node's: whoever offers it knows of more, once
+// refused.
 func (m *move) dialAgain(err error) bool {
 	if Is(err, wire.SameNode) {
 		return true
 	}
-	if !sameOrigin(m.offer.URL, m.from.url) {
+	if !sameOrigin(m.offer.URL, m.from.url) && !forAnyone(m.offer.Token) {
 		return false
 	}
 	if Is(err, wire.Capacity) {

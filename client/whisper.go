@@ -44,10 +44,12 @@ func (w *whispers) again(k *conn, e *wire.RoomEvent) bool {
 func (w *whispers) sum(e *wire.RoomEvent) uint64 {
 	var h maphash.Hash
 	h.SetSeed(w.seed)
-	var head [12]byte
-	binary.LittleEndian.PutUint64(head[:8], uint64(e.TS))
-	binary.LittleEndian.PutUint32(head[8:], e.From.Client)
-	_, _ = h.Write(head[:]) // it never fails
+	head := binary.LittleEndian.AppendUint64(nil, uint64(e.TS))
+	head = binary.LittleEndian.AppendUint32(head, e.From.Client)
+	if e.Type != nil {
+		head = append(head, *e.Type)
+	}
+	_, _ = h.Write(head) // it never fails
 	_, _ = h.WriteString(e.Room)
 	_, _ = h.Write(e.Data)
 	return h.Sum64()
