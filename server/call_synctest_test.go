@@ -497,6 +497,32 @@ func TestCall_GoesOnThroughARestartOfTheStoreWithItsData(t *testing.T) {
 	}
 }
 
+// Who leaves a call while the node may not write has left it.
+func TestCall_LeftWhileItsNodeIsFencedIsLeft(t *testing.T) {
+	fleet(t, func(t *testing.T, f *trial.Fleet) {
+		ann, bob, eve := enter(t, f, 1, "ann"), enter(t, f, 2, "bob"), enter(t, f, 2, "eve")
+		eve.join("lobby")
+		ann.join("lobby")
+		bob.join("lobby")
+		eve.sees("join")
+		eve.sees("join")
+		defer bob.calls()()
+		if err := ann.beat(1); err != nil {
+			t.Fatal(err)
+		}
+		eve.seesCall(true, time.Second)
+		f.Nodes[0].Part()
+		f.Nodes[1].Part() // which would take her for lost
+		time.Sleep(9500 * time.Millisecond)
+		if err := ann.beat(0); reason(err) != wire.Unavailable {
+			t.Fatalf("her leave, of a fenced node: %v", err)
+		}
+		f.Nodes[0].Join()
+		f.Nodes[1].Join()
+		eve.seesCall(false, 3*time.Second) // and not when her last beat is too old
+	})
+}
+
 func TestCall_AFloodOverTheRateIsRefusedAndTheCallGoesOn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := trial.Start(trial.Options{Bubble: true, Change: func(s *trial.Settings) { s.Server.Rate, s.Server.Burst = 1, 5 }})

@@ -116,8 +116,8 @@ local function first_late()
 end
 
 -- After a start of the store, with its data, nobody is late before it has been up
--- for that long, in ms: by then it has read the data, each node has found it, and
--- has written the beats that it kept meanwhile.
+-- for that long, in ms: by then it has read the data, if that is not much, each node
+-- has found it, and has written the beats that it kept meanwhile.
 local YOUNG = 10000
 
 -- Which life of the store this is, and for how many ms it has run; nil where it
@@ -134,7 +134,7 @@ end
 local function evict(now)
   local late = redis.call('ZRANGEBYSCORE', CALL, '-inf', int(now))
   local known = redis.call('HGET', META, 'call_life')
-  if not late[1] and known then return end
+  if not late[1] and (known or redis.call('EXISTS', CALL) == 0) then return end
   local id, up = life()
   if id and id ~= known then redis.call('HSET', META, 'call_life', id) end
   if id and known and id ~= known and up < YOUNG then

@@ -36,11 +36,9 @@ func (s *Session) beat(ctx context.Context, params jsontext.Value, done func(Rep
 		return
 	case s.door.Fenced():
 		done(s.answered(method, Reply{Err: wire.ErrUnavailable()}))
-		if *p.Status == 1 {
-			// Kept all the same until the store is back, where its gen decides: a call
-			// outlives an outage in which its clients go on saying so.
-			s.door.Calls.Beat(at.room, s.member(), true, false, func(error) {})
-		}
+		// Kept all the same until the store is back, where its gen decides: a call
+		// outlives an outage in which its clients go on saying so.
+		s.door.Calls.Beat(at.room, s.member(), *p.Status == 1, false, func(error) {})
 		return
 	}
 	in, now := *p.Status == 1, time.Now()
