@@ -70,12 +70,12 @@ type drainer struct {
 	final   bool   // the process ends after it
 	took    time.Duration
 	pace    pace
-	offered map[*session.Session]bool   // by this drain, and not over
-	bye     map[*session.Session]bool   // told to resume
-	unsure  []*session.Session          // gone, maybe by an offer
-	asking  int                         // were unsure, and are looked at
-	again   []retry                     // in the order of time
-	failed  map[*session.Session]int    // tries in vain: no store, or no node yet
+	offered map[*session.Session]bool // by this drain, and not over
+	bye     map[*session.Session]bool // told to resume
+	unsure  []*session.Session        // gone, maybe by an offer
+	asking  int                       // were unsure, and are looked at
+	again   []retry                   // in the order of time
+	failed  map[*session.Session]tries
 	turned  map[*session.Session]string // the target that did not take it
 }
 
@@ -109,7 +109,7 @@ func (n *Node) turn(order string, budget time.Duration, final bool) (d *drainer,
 		seen:  make(map[*session.Session]bool),
 		state: store.DrainRunning, order: order, final: final, pace: n.paced(budget),
 		offered: make(map[*session.Session]bool), bye: make(map[*session.Session]bool),
-		failed: make(map[*session.Session]int), turned: make(map[*session.Session]string),
+		failed: make(map[*session.Session]tries), turned: make(map[*session.Session]string),
 	}
 	n.log.Info("draining", "sessions", n.hub.Len(), "budget", budget.String())
 	return n.drain, true

@@ -13,6 +13,9 @@ import (
 	"godwit/wire"
 )
 
+// tries are those in vain of one session: there was no store, or no node yet.
+type tries struct{ away, alone int }
+
 // begin has one session moved, or told bye where that cannot be.
 func (d *drainer) begin(ctx context.Context, s *session.Session) {
 	if !d.n.mover.Possible() {
@@ -36,11 +39,13 @@ func (d *drainer) begin(ctx context.Context, s *session.Session) {
 		delete(d.offered, s)
 		switch {
 		case errors.Is(err, store.ErrUnavailable):
-			d.failed[s]++
-			later = d.failed[s] < drainTries
+			n := d.failed[s]
+			n.away++
+			d.failed[s], later = n, n.away < drainTries
 		case errors.Is(err, move.ErrNotYet):
-			d.failed[s]++
-			later = not == "" && d.failed[s] < drainHopes
+			n := d.failed[s]
+			n.alone++
+			d.failed[s], later = n, not == "" && n.alone < drainHopes
 		}
 		if later {
 			d.retryLocked(s, drainAgain*3/4+rand.N(drainAgain/2)) // not all of them at once

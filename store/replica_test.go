@@ -59,7 +59,7 @@ func TestWait_TooFewReplicasRefuseMessagesAndNothingElse(t *testing.T) {
 // everything else go on.
 func crowded(t *testing.T, url string) {
 	t.Helper()
-	s := open(t, Config{URL: url, Wait: 1, Timeout: 2 * time.Second})
+	s := open(t, Config{URL: url, Wait: 1, Timeout: 10 * time.Second})
 	if err := s.direct.ScriptFlush(t.Context()).Err(); err != nil {
 		t.Fatal(err)
 	}

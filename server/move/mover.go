@@ -249,7 +249,8 @@ type way struct {
 }
 
 // sign makes the token of an offer. Its end is by the store's clock, for another
-// node checks it.
+// node checks it; or by this node's, if that is later, for one of the version before
+// goes by its own. The claim holds it to the offer's life.
 func (m *Mover) sign(o store.Offer, url string) (way, error) {
 	audience := o.Target.String()
 	if o.Target.Node == store.Anyone {
@@ -258,7 +259,7 @@ func (m *Mover) sign(o store.Offer, url string) (way, error) {
 	until := time.Now().Add(m.cfg.Life)
 	token, err := auth.SignOffer(m.key, auth.Offer{
 		ID: o.TokenID, Session: o.Session, Gen: o.Gen, Audience: audience,
-		Issuer: m.cfg.Ref.String(), Expires: until.Add(m.store.Ahead()).UnixMilli(),
+		Issuer: m.cfg.Ref.String(), Expires: until.Add(max(0, m.store.Ahead())).UnixMilli(),
 	})
 	return way{o.Target, url, token, until}, err
 }

@@ -42,7 +42,7 @@ func (l listener) until(t *testing.T, what string, seq uint64) {
 
 func TestRelay_APrimaryThatHangsHoldsUpNobodyElsesRooms(t *testing.T) {
 	c := redistest.Cluster(t)
-	st, err := store.Open(store.Config{URL: c.URL()})
+	st, err := store.Open(store.Config{URL: c.URL(), Timeout: 5 * time.Second})
 	if err != nil {
 		t.Fatal(err)
 	}
