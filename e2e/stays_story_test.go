@@ -37,9 +37,10 @@ func TestPresence_NothingIsToldWhenASessionIsLedElsewhere(t *testing.T) {
 	watcher := watch(t, f.Nodes[1], "bob", online)
 	watcher.hears("10" + raw.Nobody + "03")
 	ann := see(t, f.Nodes[0], "ann", online)
-	ann.set(1, false)
-	bob.told("ann is there", "ann 3", "ann 1")
+	bob.told("ann is there", "ann 3")
 	watcher.hears("10" + ann.session.Handle + "03")
+	ann.set(1, false)
+	bob.told("ann sets herself", "ann 1")
 	watcher.hears("10" + ann.session.Handle + "01")
 
 	now := &seer{guest: ann.follows(ann.led(), f.Nodes[1], nil), pv: map[string]uint64{}}
@@ -94,7 +95,7 @@ func TestPresence_OfAKilledNodesUserIsOfflineOnceAfterTheGrace(t *testing.T) {
 func TestChatd_OfAKilledNodeLeavesOnceAndDialsAgainElsewhere(t *testing.T) {
 	const timeout = 6 * time.Second
 	f := fleet.Start(t, fleet.Options{Env: map[string]string{
-		"GODWIT_GRACE": "12s", "GODWIT_LEASE": "2s", "GODWIT_CALL_BEAT": "1s", "GODWIT_CALL_TIMEOUT": timeout.String(),
+		"GODWIT_GRACE": "20s", "GODWIT_LEASE": "2s", "GODWIT_CALL_BEAT": "1s", "GODWIT_CALL_TIMEOUT": timeout.String(),
 	}})
 	eve := enter(t, f.Nodes[1], "eve")
 	eve.join("lobby")

@@ -26,7 +26,7 @@ var indexRooms = Step{
 		life := ""
 		err = walk(ctx, st, Place{}, func(rooms []string, next Place, _ int) error {
 			if next.Life != life { // whatever was counted is counted again
-				wrong, life = 0, next.Life
+				wrong, example, life = 0, "", next.Life
 			}
 			missing, err := st.Unindexed(ctx, rooms)
 			if wrong += len(missing); len(missing) > 0 {

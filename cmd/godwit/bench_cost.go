@@ -125,6 +125,8 @@ func infoCount(info, word string) int64 {
 
 // evictions is how many clients the nodes have put out for being too slow, at least.
 func (s *side) evictions(ctx context.Context) (n int, err error) {
+	ctx, cancel := context.WithTimeout(ctx, adminWithin)
+	defer cancel()
 	for _, admin := range s.admins {
 		req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+admin+"/metrics", nil)
 		if err != nil {

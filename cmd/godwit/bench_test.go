@@ -202,14 +202,14 @@ func TestBench_ADrainThatKeepsNoPromiseIsSeen(t *testing.T) {
 
 func TestBench_AnEarlierRunIsLaidBeside(t *testing.T) {
 	t.Parallel()
-	args := []string{"fanout", "--rate", "200", "--no-floor", "--payload", "32000"}
+	args := []string{"fanout", "--rate", "200", "--no-floor", "--payload", "5000", "--duration", "1s"}
 	p, _ := launchBench(t, nil, append(args, "--json")...)
 	if code := p.exit(); code != 0 {
 		t.Fatalf("exit %d, want 0", code)
 	}
 	first, text := p.benched()
-	if w := first.Works[0]; w.Count.Accepted != 40 || w.Floor != nil || w.Ratio != nil || w.Fleet["late_p99_ms"] < 0 {
-		t.Errorf("%+v, want 200 a second for 0.2 s, and no floor", w)
+	if w := first.Works[0]; w.Count.Accepted != 200 || w.Floor != nil || w.Ratio != nil || w.Fleet["late_p99_ms"] < 0 {
+		t.Errorf("%+v, want 200 a second for 1 s, and no floor", w)
 	}
 	file := filepath.Join(t.TempDir(), "first.json")
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
@@ -219,10 +219,10 @@ func TestBench_AnEarlierRunIsLaidBeside(t *testing.T) {
 	if code := p.exit(); code != 0 {
 		t.Fatalf("exit %d, want 0", code)
 	}
-	p.await(`^fanout: 2 rooms of 4, 32000 bytes, 200 publishes a second, 2 readers stalled, 2 nodes$`)
+	p.await(`^fanout: 2 rooms of 4, 5000 bytes, 200 publishes a second, 2 readers stalled, 2 nodes$`)
 	p.await(`^ +fleet +to earlier$`)
 	p.await(`^accepted publishes a second +\d+ +\d+\.\d\d$`) // whatever this machine does meanwhile
-	p.await(`^40 accepted in \d+\.\ds; 80 deliveries follow, the clients counted 80$`)
+	p.await(`^200 accepted in \d+\.\ds; 400 deliveries follow, the clients counted 400$`)
 	p.await(`^2 clients were put out as too slow$`)
 }
 

