@@ -168,6 +168,25 @@ func (p *pair) talk(t *testing.T, text string) time.Duration {
 	return 0
 }
 
+// part has bob leave, and ann hear of it: her node has delivered what he heard, too.
+func (p *pair) part(t *testing.T) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	if err := p.bob.Leave(ctx, "a private den"); err != nil {
+		t.Fatal(err)
+	}
+	for event, err := range p.ann.Events(ctx) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if e, ok := event.(*wire.RoomEvent); ok && e.Kind == wire.KindLeave {
+			return
+		}
+	}
+	t.Fatal("the events ended")
+}
+
 // end stops both nodes, and is how long each took.
 func (p *pair) end(t *testing.T) (took [2]time.Duration) {
 	t.Helper()
@@ -187,6 +206,7 @@ func TestTraces_OneSendIsOneTraceFromTheRequestToTheDeliveriesAtBothNodes(t *tes
 	p := startPair(t, "GODWIT_TRACE_SAMPLE=1", "OTEL_EXPORTER_OTLP_ENDPOINT="+c.URL+"/", "OTEL_EXPORTER_OTLP_HEADERS=x-key=a%2Cb",
 		"OTEL_RESOURCE_ATTRIBUTES=colour=blue%20grey,service.name=x", "OTEL_SERVICE_NAME=chat", "GODWIT_DRAIN_BUDGET=10s")
 	p.talk(t, "the payload")
+	p.part(t)
 	p.end(t) // what waits is sent first
 	spans, _ := c.got()
 	if len(c.wrong) > 0 {
