@@ -132,9 +132,10 @@ end
 -- Takes who is late out of the call, or puts them off, where the call is from an
 -- earlier life of the store and this one is young.
 local function evict(now)
+  if redis.call('EXISTS', CALL) == 0 then return end
   local late = redis.call('ZRANGEBYSCORE', CALL, '-inf', int(now))
   local known = redis.call('HGET', META, 'call_life')
-  if not late[1] and (known or redis.call('EXISTS', CALL) == 0) then return end
+  if not late[1] and known then return end
   local id, up = life()
   if id and id ~= known then redis.call('HSET', META, 'call_life', id) end
   if id and known and id ~= known and up < YOUNG then
