@@ -23,47 +23,27 @@ func (s *Store) MaxContacts() int { return s.cfg.MaxContacts }
 // ContactCounts reads how many contacts users have, in one round trip. May be
 // repeated.
 func (s *Store) ContactCounts(ctx context.Context, users []string) ([]int, error) {
-	if len(users) == 0 {
-		return nil, nil
+	counts, err := readEach(ctx, s, "count contacts", users, func(ctx context.Context, pipe redis.Pipeliner, user string) *redis.IntCmd {
+		return pipe.SCard(ctx, keysOfUser(user).contacts())
+	})
+	out := make([]int, len(counts))
+	for i, n := range counts {
+		out[i] = int(n.Val())
 	}
-	ctx, cancel := context.WithTimeout(ctx, s.cfg.Timeout)
-	defer cancel()
-	pipe := s.rdb.Pipeline()
-	reads := make([]*redis.IntCmd, len(users))
-	for i, user := range users {
-		reads[i] = pipe.SCard(ctx, keysOfUser(user).contacts())
-	}
-	if _, err := pipe.Exec(ctx); err != nil {
-		return nil, unavailable("count contacts", err)
-	}
-	out := make([]int, len(users))
-	for i := range reads {
-		out[i] = int(reads[i].Val())
-	}
-	return out, nil
+	return out, err
 }
 
 // Contacts reads the contacts of users, in one round trip: of no more than it has
 // time for (see ContactCounts). May be repeated.
 func (s *Store) Contacts(ctx context.Context, users []string) ([][]string, error) {
-	if len(users) == 0 {
-		return nil, nil
+	lists, err := readEach(ctx, s, "read contacts", users, func(ctx context.Context, pipe redis.Pipeliner, user string) *redis.StringSliceCmd {
+		return pipe.SMembers(ctx, keysOfUser(user).contacts())
+	})
+	out := make([][]string, len(lists))
+	for i, l := range lists {
+		out[i] = l.Val()
 	}
-	ctx, cancel := context.WithTimeout(ctx, s.cfg.Timeout)
-	defer cancel()
-	pipe := s.rdb.Pipeline()
-	reads := make([]*redis.StringSliceCmd, len(users))
-	for i, user := range users {
-		reads[i] = pipe.SMembers(ctx, keysOfUser(user).contacts())
-	}
-	if _, err := pipe.Exec(ctx); err != nil {
-		return nil, unavailable("read contacts", err)
-	}
-	out := make([][]string, len(users))
-	for i := range reads {
-		out[i] = reads[i].Val()
-	}
-	return out, nil
+	return out, err
 }
 
 // PutContacts replaces a user's contacts, and tells the nodes that it is

@@ -191,25 +191,15 @@ func parsePresence(s string) (Presence, error) {
 
 // Presences reads how present users are, in one round trip. May be repeated.
 func (s *Store) Presences(ctx context.Context, users []string) ([]Presence, error) {
-	if len(users) == 0 {
-		return nil, nil
+	rows, err := readEach(ctx, s, "read presence", users, func(ctx context.Context, pipe redis.Pipeliner, user string) *redis.SliceCmd {
+		return pipe.HMGet(ctx, keysOfUser(user).presence(), "value", "pv")
+	})
+	out := make([]Presence, len(rows))
+	for i, row := range rows {
+		v := answer(row.Val())
+		out[i] = Presence{User: users[i], Value: uint8(v.uint(0)), PV: v.uint(1)}
 	}
-	ctx, cancel := context.WithTimeout(ctx, s.cfg.Timeout)
-	defer cancel()
-	pipe := s.rdb.Pipeline()
-	reads := make([]*redis.SliceCmd, len(users))
-	for i, user := range users {
-		reads[i] = pipe.HMGet(ctx, keysOfUser(user).presence(), "value", "pv")
-	}
-	if _, err := pipe.Exec(ctx); err != nil {
-		return nil, unavailable("read presence", err)
-	}
-	out := make([]Presence, len(users))
-	for i, user := range users {
-		v := answer(reads[i].Val())
-		out[i] = Presence{User: user, Value: uint8(v.uint(0)), PV: v.uint(1)}
-	}
-	return out, nil
+	return out, err
 }
 
 // Grow reads how present users are, each under a pv at least two higher than

@@ -201,25 +201,15 @@ type Attachment struct {
 
 // Attached reads where sessions are, in one round trip. May be repeated.
 func (s *Store) Attached(ctx context.Context, sids []string) ([]Attachment, error) {
-	out := make([]Attachment, len(sids))
-	if len(sids) == 0 {
-		return out, nil
-	}
-	ctx, cancel := context.WithTimeout(ctx, s.cfg.Timeout)
-	defer cancel()
-	pipe := s.rdb.Pipeline()
-	records := make([]*redis.SliceCmd, len(sids))
-	for i, sid := range sids {
-		records[i] = pipe.HMGet(ctx, sessionKey(sid), "node", "state")
-	}
-	if _, err := pipe.Exec(ctx); err != nil {
-		return nil, unavailable("read sessions", err)
-	}
+	records, err := readEach(ctx, s, "read sessions", sids, func(ctx context.Context, pipe redis.Pipeliner, sid string) *redis.SliceCmd {
+		return pipe.HMGet(ctx, sessionKey(sid), "node", "state")
+	})
+	out := make([]Attachment, len(records))
 	for i, r := range records {
 		v := answer(r.Val())
 		out[i] = Attachment{Node: v.text(0), State: v.text(1)}
 	}
-	return out, nil
+	return out, err
 }
 
 // Claimed is a session that was taken over.
