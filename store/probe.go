@@ -115,7 +115,7 @@ func (l *lines) sound(ctx context.Context, r *router, channel, nth string) (want
 			pipe.Publish(ctx, channel, "p "+nth+"."+strconv.Itoa(i))
 			info := pipe.Info(ctx, "replication")
 			_, errs[i] = pipe.Exec(ctx)
-			ids[i] = lineOf(info.Val())
+			ids[i] = infoField(info.Val(), "master_replid") // of its stream of writes
 		})
 	}
 	each.Wait()
@@ -143,11 +143,11 @@ func (l *lines) sound(ctx context.Context, r *router, channel, nth string) (want
 	return want, nil
 }
 
-// lineOf reads the id of a server's stream of writes.
-func lineOf(info string) string {
+// infoField reads one field of what INFO tells; empty: it is not there.
+func infoField(info, name string) string {
 	for line := range strings.Lines(info) {
-		if id, ok := strings.CutPrefix(strings.TrimSpace(line), "master_replid:"); ok {
-			return id
+		if value, ok := strings.CutPrefix(strings.TrimSpace(line), name+":"); ok {
+			return value
 		}
 	}
 	return ""

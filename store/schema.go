@@ -86,8 +86,8 @@ func (s *Store) Life(ctx context.Context) (string, error) {
 		if err != nil {
 			return "", unavailable("read life of the server", err)
 		}
-		_, life, _ := strings.Cut(info, "\nrun_id:")
-		if life, _, _ = strings.Cut(life, "\r"); life == "" {
+		life := infoField(info, "run_id")
+		if life == "" {
 			return "", errors.New("read life of the server: INFO tells no run_id")
 		}
 		lives = append(lives, life)
@@ -127,18 +127,11 @@ func (s *Store) IndexRooms(ctx context.Context, rooms []string) error {
 
 // Unindexed are those of the rooms that are not listed. May be repeated.
 func (s *Store) Unindexed(ctx context.Context, rooms []string) ([]string, error) {
-	if len(rooms) == 0 {
-		return nil, nil
-	}
-	ctx, cancel := context.WithTimeout(ctx, s.cfg.Timeout)
-	defer cancel()
-	pipe := s.rdb.Pipeline()
-	scores := make([]*redis.FloatCmd, len(rooms))
-	for i, room := range rooms {
-		scores[i] = pipe.ZScore(ctx, roomsKey(shardOf(room)), room)
-	}
-	if _, err := pipe.Exec(ctx); err != nil && !errors.Is(err, redis.Nil) {
-		return nil, unavailable("read room index", err)
+	scores, err := readEach(ctx, s, "read room index", rooms, func(ctx context.Context, pipe redis.Pipeliner, room string) *redis.FloatCmd {
+		return pipe.ZScore(ctx, roomsKey(shardOf(room)), room)
+	})
+	if err != nil {
+		return nil, err
 	}
 	var out []string
 	for i, cmd := range scores {
