@@ -123,7 +123,7 @@ func (l leaving) Suspect(s *session.Session) { l.custody.Look(s) }
 // listener is what the node does with what it hears. Its methods do not wait.
 type listener struct{ n *Node }
 
-func (l listener) Heard(room string, m store.Message) { l.n.relay.Heard(room, m) }
+func (l listener) Heard(room string, m store.Message, whole bool) { l.n.relay.Heard(room, m, whole) }
 
 func (l listener) Inbox(user string, m store.Inbox) { l.n.board.Inbox(user, m) }
 

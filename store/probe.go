@@ -36,24 +36,32 @@ func (s *Store) ear(ctx context.Context, l *lines) (*redis.PubSub, error) {
 	return all[rand.IntN(len(all))].Subscribe(ctx), nil
 }
 
-// probe publishes to the node's own channel and expects to hear it.
-func (s *Subscriber) probe(ctx context.Context, nth int) error {
+const (
+	// probeEvery is how often a subscription is asked end to end whether it
+	// still hears; probeWithin is how long the answer may take. Together they
+	// bound how long a node can be deaf without knowing.
+	probeEvery  = time.Second
+	probeWithin = 900 * time.Millisecond
+)
+
+// probe publishes to the follower's own channel and expects to hear it.
+func (f *follower) probe(ctx context.Context, nth int) error {
 	ctx, cancel := context.WithTimeout(ctx, probeWithin)
 	defer cancel()
 	began := time.Now()
-	missing, err := s.sound(ctx, strconv.Itoa(nth))
+	missing, err := f.sub.sound(ctx, strconv.Itoa(nth))
 	if err != nil {
 		return err
 	}
 	for len(missing) > 0 {
 		select {
-		case got := <-s.heard:
+		case got := <-f.heard:
 			missing = slices.DeleteFunc(missing, func(want string) bool { return want == got })
 		case <-ctx.Done():
 			return errors.New("deaf: the subscription did not hear its probe")
 		}
 	}
-	s.Stats.Probe.Observe(time.Since(began))
+	f.sub.Stats.Probe.Observe(time.Since(began))
 	return nil
 }
 

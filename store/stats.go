@@ -64,5 +64,5 @@ type EarStats struct {
 func (s *Subscriber) DeafFor(now time.Time) time.Duration {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.Stats.deaf + s.Deaf(now)
+	return s.Stats.deaf + s.deafLocked(now)
 }

@@ -38,7 +38,7 @@ func (e *ear) change(f func()) {
 	}
 }
 
-func (e *ear) Heard(room string, m Message) {
+func (e *ear) Heard(room string, m Message, _ bool) {
 	e.change(func() { e.heard[room] = append(e.heard[room], m.Head) })
 }
 
@@ -162,8 +162,8 @@ func TestSubscriber_WhatIsDroppedBeforeItWasAskedForIsForgotten(t *testing.T) {
 	default:
 		t.Error("whoever asked still waits")
 	}
-	if len(sub.channels)+len(sub.unsaid) != 0 {
-		t.Errorf("it keeps %v", sub.channels)
+	if cs := sub.classic.channels; len(cs.all)+len(cs.unsaid) != 0 {
+		t.Errorf("it keeps %v", cs.all)
 	}
 }
 

@@ -44,7 +44,7 @@ func board(t *testing.T) (*Board, *store.Store) {
 
 type ear struct{ *Board }
 
-func (ear) Heard(string, store.Message) {}
+func (ear) Heard(string, store.Message, bool) {}
 func (ear) Told(store.Word)             {}
 func (ear) Reset()                      {}
 

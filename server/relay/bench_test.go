@@ -25,7 +25,7 @@ func BenchmarkHeard(b *testing.B) {
 	for seq := uint64(1); b.Loop(); seq++ {
 		e := &store.Entry{Seq: seq}
 		e.Kind, e.User, e.Client = string(wire.KindMessage), "u", 1
-		r.Heard("r", store.Message{Epoch: "e", Head: seq, Entry: e})
+		r.Heard("r", store.Message{Epoch: "e", Head: seq, Entry: e}, true)
 		select {
 		case h := <-r.queues[0]:
 			rm.heard(h.msg, h.came, h.whole)

@@ -101,11 +101,11 @@ func TestRelay_APrimaryThatHangsHoldsUpNobodyElsesRooms(t *testing.T) {
 		defer s.Cont()
 	}
 	for _, rm := range hangs {
-		r.Heard(rm.name, store.Message{Epoch: epochs[rm], Head: 2})
+		r.Heard(rm.name, store.Message{Epoch: epochs[rm], Head: 2}, true)
 	}
 	r.Suspect()
 	ears[goesOn].until(t, "a compared head", 2)
-	r.Heard(goesOn.name, store.Message{Epoch: epochs[goesOn], Head: said(goesOn)})
+	r.Heard(goesOn.name, store.Message{Epoch: epochs[goesOn], Head: said(goesOn)}, true)
 	ears[goesOn].until(t, "a hole", 3)
 	for _, s := range []*redisset.Server{replica, all[0]} {
 		if err := s.Cont(); err != nil {

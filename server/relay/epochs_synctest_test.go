@@ -24,7 +24,7 @@ func TestRelay_AnotherEpochIsToldAndGoesOn(t *testing.T) {
 		for how, notice := range map[string]func(n *node){
 			"by comparing": func(n *node) { n.Reset() },
 			"by a message": func(n *node) { // of another node, that knew before
-				n.Relay.Heard(lobby, store.Message{Epoch: "another", Head: 1})
+				n.Relay.Heard(lobby, store.Message{Epoch: "another", Head: 1}, true)
 			},
 			"by a write": func(n *node) { <-n.find(lobby).Lost() },
 		} {

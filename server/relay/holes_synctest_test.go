@@ -215,7 +215,7 @@ func TestRelay_AHoleIsFilledOnceTheStoreIsBack(t *testing.T) {
 		b.on(nil)
 		last := ann.say(`"shows the hole"`)
 		w.redis.SetError("LOADING not now") // before the node reads the log
-		b.Relay.Heard(lobby, store.Message{Epoch: bob.at.Epoch, Head: last})
+		b.Relay.Heard(lobby, store.Message{Epoch: bob.at.Epoch, Head: last}, true)
 		time.Sleep(10 * time.Second)
 		w.redis.SetError("")
 		time.Sleep(retryEvery + 10*time.Millisecond)
@@ -230,7 +230,7 @@ func TestRelay_AWorkerThatIsFullDropsAndNothingIsLost(t *testing.T) {
 		ann, bob := a.sit(1, "ann"), b.sit(2, "bob")
 		old := store.Message{Epoch: bob.at.Epoch, Head: 1}
 		for range workerQueue {
-			b.Relay.Heard(lobby, old) // never waits, or the test would
+			b.Relay.Heard(lobby, old, true) // never waits, or the test would
 		}
 		dropped := b.Stats.Dropped.Load() // bob's own join was queued, too
 		first := ann.say(`"finds no place"`)

@@ -101,7 +101,7 @@ type heard struct {
 	room string
 	msg  store.Message
 	came time.Duration // on the relay's clock
-	// whole: all rooms were heard when it came. Otherwise some that went before it
+	// whole: the room was heard when it came. Otherwise some that went before it
 	// may be missing, and what they said may not be in the log any more.
 	whole bool
 }
@@ -153,10 +153,10 @@ func (r *Relay) Run(ctx context.Context) error {
 }
 
 // Heard takes one message from the subscriber; it never waits.
-func (r *Relay) Heard(room string, m store.Message) {
+func (r *Relay) Heard(room string, m store.Message, whole bool) {
 	r.Stats.Heard.Add(1)
 	select {
-	case r.queues[maphash.String(r.seed, room)%workers] <- heard{room, m, r.clock(), r.sub.Hearing()}:
+	case r.queues[maphash.String(r.seed, room)%workers] <- heard{room, m, r.clock(), whole}:
 	default:
 		r.Stats.Dropped.Add(1)
 		r.Suspect()

@@ -39,7 +39,7 @@ func TestRelay_AnEntryInThePlaceOfOneThatWasDeliveredIsNoticed(t *testing.T) {
 				}
 				synctest.Wait()
 				for _, m := range w.loses(ann, kept, c.written, c.clock) {
-					n.Relay.Heard(lobby, m)
+					n.Relay.Heard(lobby, m, true)
 				}
 				time.Sleep(100 * time.Millisecond)
 				bob.resetAt(head)
@@ -58,7 +58,7 @@ func TestRelay_AnEntryHeardAgainIsNotTakenForAnother(t *testing.T) {
 		ann.say(`"second"`)
 		synctest.Wait()
 		for what, ts := range map[string]time.Time{"a double": time.Now(), "one from before the clock was set back": time.Now().Add(time.Hour)} {
-			n.Relay.Heard(lobby, store.Message{Epoch: ann.at.Epoch, Head: first, Entry: &store.Entry{Seq: first, TS: ts.UnixMilli()}})
+			n.Relay.Heard(lobby, store.Message{Epoch: ann.at.Epoch, Head: first, Entry: &store.Entry{Seq: first, TS: ts.UnixMilli()}}, true)
 			last := ann.say(`"at once behind it"`)
 			time.Sleep(100 * time.Millisecond)
 			if resets, _ := bob.told(); len(resets) != 0 {
@@ -86,7 +86,7 @@ func TestRelay_WhatIsHeardBeforeEverythingIsGoesByTheLog(t *testing.T) {
 				written := w.loses(ann, kept, 2, time.Second)
 				w.redis.SetError("LOADING not now")
 				time.Sleep(3 * time.Second) // the probe fails: nothing is heard
-				n.Relay.Heard(lobby, written[1])
+				n.Relay.Heard(lobby, written[1], false)
 				synctest.Wait()
 				w.redis.SetError("")
 				n.on(nil)
@@ -111,7 +111,7 @@ func TestRelay_AHoleIsNotFilledFromAnotherOrder(t *testing.T) {
 		lost := ann.say(`"lost"`)
 		synctest.Wait()
 		written := w.loses(ann, kept, 3, time.Second)
-		n.Relay.Heard(lobby, written[2])
+		n.Relay.Heard(lobby, written[2], true)
 		time.Sleep(100 * time.Millisecond)
 		bob.resetAt(lost)
 	})
@@ -137,11 +137,11 @@ func TestRelay_TheEntryAtWhichARoomBeganIsKnown(t *testing.T) {
 					if err != nil {
 						t.Fatal(err)
 					}
-					n.Relay.Heard(lobby, store.Message{Epoch: page.Epoch, Head: 1, Entry: &page.Entries[0]})
+					n.Relay.Heard(lobby, store.Message{Epoch: page.Epoch, Head: 1, Entry: &page.Entries[0]}, true)
 				}
 				synctest.Wait()
 				for _, m := range w.loses(ann, 0, 2, time.Second) {
-					n.Relay.Heard(lobby, m)
+					n.Relay.Heard(lobby, m, true)
 				}
 				time.Sleep(100 * time.Millisecond)
 				ann.resetAt(0)

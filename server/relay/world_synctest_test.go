@@ -117,7 +117,7 @@ func (w *world) idle() (n *node, run func()) {
 }
 
 // Heard, Told and Reset are the node's ear.
-func (n *node) Heard(room string, m store.Message) {
+func (n *node) Heard(room string, m store.Message, whole bool) {
 	n.mu.Lock()
 	through := []store.Message{m}
 	if m.Entry == nil {
@@ -128,7 +128,7 @@ func (n *node) Heard(room string, m store.Message) {
 	}
 	n.mu.Unlock()
 	for _, m := range through {
-		n.Relay.Heard(room, m)
+		n.Relay.Heard(room, m, whole)
 	}
 }
 func (n *node) Inbox(string, store.Inbox) {}

@@ -1,0 +1,218 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+const (
+	// subscribeChunk is how many channels one SUBSCRIBE names at most.
+	subscribeChunk = 512
+	// redialEvery is the pause before a lost subscription is tried again.
+	redialEvery = 100 * time.Millisecond
+)
+
+// follower is one connection that follows channels, and the next one when that
+// breaks, or does not hear its own probe in time.
+type follower struct {
+	sub   *Subscriber
+	own   string        // the channel on which it hears its probes, and words for its node
+	kick  chan struct{} // cap 1: channels to follow or to drop
+	heard chan string   // probes that came back
+	deaf  atomic.Bool   // not everything is heard
+
+	mu       sync.Mutex
+	channels channels // guarded by mu
+
+	// owned by run
+	conn  *redis.PubSub
+	again bool // what it follows was followed before: a reset is due
+}
+
+func (s *Subscriber) newFollower(own string) *follower {
+	return &follower{sub: s, own: own, kick: make(chan struct{}, 1), heard: make(chan string, 256), channels: newChannels()}
+}
+
+func (f *follower) follow(name string, when *latch) {
+	f.mu.Lock()
+	f.channels.follow(name, when)
+	f.mu.Unlock()
+	f.wake()
+}
+
+func (f *follower) drop(name string) {
+	f.mu.Lock()
+	f.channels.drop(name)
+	f.mu.Unlock()
+	f.wake()
+}
+
+func (f *follower) wake() {
+	select {
+	case f.kick <- struct{}{}:
+	default:
+	}
+}
+
+// run follows until ctx ends, over as many connections as it takes.
+func (f *follower) run(ctx context.Context) {
+	f.follow(f.own, newLatch(1))
+	for level := slog.LevelWarn; ctx.Err() == nil; level = slog.LevelDebug {
+		f.sub.hears(f, false)
+		err := f.connection(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		f.sub.Stats.Lost.Add(1)
+		if !f.deaf.Load() {
+			level = slog.LevelWarn // it did hear; a store that stays away is said once
+		}
+		f.sub.store.cfg.Logger.Log(ctx, level, "subscription lost; trying again", "error", err)
+		pause := time.NewTimer(redialEvery)
+		select {
+		case <-ctx.Done():
+		case <-pause.C:
+		}
+		pause.Stop()
+	}
+}
+
+// connection works one connection until it fails.
+func (f *follower) connection(ctx context.Context) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	conn, err := f.sub.connect(ctx)
+	if err != nil {
+		return err
+	}
+	f.conn = conn
+	for len(f.heard) > 0 {
+		<-f.heard
+	}
+	f.mu.Lock()
+	f.channels.forget()
+	f.channels.ask(f.own, true)
+	f.mu.Unlock()
+	// The first command dials: a connection that is not there has nothing to read.
+	if err := f.subscribe(ctx, []string{f.own}); err != nil {
+		conn.Close()
+		return err
+	}
+	f.wake()
+	var writer sync.WaitGroup
+	writer.Go(func() { cancel(f.write(ctx)) })
+	// A read that waits is ended by closing the connection under it.
+	unblock := context.AfterFunc(ctx, func() { conn.Close() })
+	err = f.receive(ctx)
+	cancel(err)
+	writer.Wait()
+	if unblock() {
+		conn.Close()
+	}
+	if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, context.Canceled) {
+		err = cause
+	}
+	return err
+}
+
+// write sends what changed to the connection, and the probes, until one fails.
+func (f *follower) write(ctx context.Context) error {
+	probe := time.NewTicker(probeEvery)
+	defer probe.Stop()
+	nth := 0
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-f.kick:
+			if err := f.flush(ctx); err != nil {
+				return err
+			}
+		case <-probe.C:
+			nth++
+			if err := f.probe(ctx, nth); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// flush subscribes and unsubscribes until the connection follows what is wanted.
+func (f *follower) flush(ctx context.Context) error {
+	for {
+		f.mu.Lock()
+		add, drop := f.channels.next(subscribeChunk)
+		f.mu.Unlock()
+		if len(add)+len(drop) == 0 {
+			return nil
+		}
+		if len(add) > 0 {
+			if err := f.subscribe(ctx, add); err != nil {
+				return err
+			}
+		}
+		if len(drop) > 0 {
+			if err := f.conn.Unsubscribe(ctx, drop...); err != nil {
+				return fmt.Errorf("unsubscribe: %w", err)
+			}
+		}
+	}
+}
+
+func (f *follower) subscribe(ctx context.Context, names []string) error {
+	if err := f.conn.Subscribe(ctx, names...); err != nil {
+		return fmt.Errorf("subscribe: %w", err)
+	}
+	return nil
+}
+
+// receive reads the connection until it fails.
+func (f *follower) receive(ctx context.Context) error {
+	for {
+		v, err := f.conn.ReceiveTimeout(ctx, 2*probeEvery)
+		if err != nil {
+			var timeout net.Error
+			if errors.As(err, &timeout) && timeout.Timeout() && ctx.Err() == nil {
+				continue // silence is the probe's to judge
+			}
+			return fmt.Errorf("receive: %w", err)
+		}
+		switch m := v.(type) {
+		case *redis.Subscription:
+			if err := f.confirm(m); err != nil {
+				return err
+			}
+		case *redis.Message:
+			f.sub.dispatch(f, m)
+		}
+	}
+}
+
+// confirm notes that the connection follows a channel, or no longer does.
+func (f *follower) confirm(m *redis.Subscription) error {
+	f.mu.Lock()
+	asked := f.channels.answered(m.Channel, m.Kind == "subscribe")
+	all := f.channels.lacking == 0
+	f.mu.Unlock()
+	if !asked {
+		// The client library replaced the connection by itself.
+		return errors.New("a confirmation that was not asked for")
+	}
+	if all && f.deaf.Load() {
+		f.sub.hears(f, true)
+		if f.again { // without mu: who is told may hold locks under which it follows
+			f.sub.Stats.Resets.Add(1)
+			f.sub.out.Reset()
+		}
+		f.again = true
+	}
+	return nil
+}
