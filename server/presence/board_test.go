@@ -45,8 +45,8 @@ func board(t *testing.T) (*Board, *store.Store) {
 type ear struct{ *Board }
 
 func (ear) Heard(string, store.Message, bool) {}
-func (ear) Told(store.Word)             {}
-func (ear) Reset()                      {}
+func (ear) Told(store.Word)                   {}
+func (ear) Reset()                            {}
 
 // eye is an open view and what it was told.
 type eye struct {
