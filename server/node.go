@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -159,6 +160,8 @@ func (l listener) Reset() {
 	l.n.custody.Look(l.n.hub.All()...) // a word may have been missed, too
 }
 
+func (l listener) Suspect() { l.n.suspect() }
+
 // suspect has everything compared with the store that is heard from it.
 func (n *Node) suspect() {
 	n.relay.Suspect()
@@ -177,7 +180,7 @@ func (n *Node) record() store.Node {
 	return store.Node{
 		Ref: n.cfg.Node, URL: n.cfg.URL, Revision: n.cfg.Revision, State: state,
 		Sessions: n.hub.Len() + n.mover.Pending(), Started: n.started, Key: n.mover.Key(),
-		Rooms: n.relay.Len(), Knows: knows,
+		Rooms: n.relay.Len(), Knows: strings.TrimSpace(knows + " " + n.store.Sharded().Knows()),
 	}
 }
 

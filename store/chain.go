@@ -2,9 +2,7 @@ package store
 
 import (
 	"context"
-	"crypto/sha1" // #nosec: Redis names scripts by their SHA-1
 	_ "embed"
-	"encoding/hex"
 	"fmt"
 	"strings"
 	"time"
@@ -37,8 +35,9 @@ func link(steps ...*script) *script {
 	}
 	text.WriteString("}\n")
 	text.WriteString(chainLua)
-	sum := sha1.Sum([]byte(text.String()))
-	return &script{name: strings.Join(names, "+"), text: text.String(), sha: hex.EncodeToString(sum[:]), steps: steps}
+	s := newScript(strings.Join(names, "+"), text.String())
+	s.steps = steps
+	return s
 }
 
 // linked is the one call of a chain, on a single server.

@@ -1,5 +1,10 @@
 package store
 
+import (
+	"strconv"
+	"strings"
+)
+
 // channel is one channel that a follower has been asked for.
 type channel struct {
 	name   string
@@ -9,7 +14,18 @@ type channel struct {
 	// pending counts the commands of this connection that are not answered.
 	pending int
 	waiters []*latch // opened when it is followed, or wanted no more
+	owed    debt     // when it is followed
 }
+
+// debt is what a channel's messages may have missed while nobody followed it. A
+// greater one covers a smaller.
+type debt int
+
+const (
+	owesNothing debt = iota
+	owesLook         // some may be missing, and the log has them
+	owesReset        // some may be missing, and the log, too, may lack what was heard
+)
 
 func (c *channel) lacks() bool { return c.wanted && (!c.sent || c.pending > 0) }
 
@@ -17,10 +33,14 @@ func (c *channel) followed() bool { return c.sent && c.pending == 0 }
 
 // release ends the wait of those who asked for a channel.
 func (c *channel) release() {
-	for _, l := range c.waiters {
+	release(c.waiters)
+	c.waiters = nil
+}
+
+func release(waiters []*latch) {
+	for _, l := range waiters {
 		l.open()
 	}
-	c.waiters = nil
 }
 
 // channels are those of a follower, and what its connection has been told of them.
@@ -30,6 +50,7 @@ type channels struct {
 	unsaid  map[string]*channel // those whose wish the connection was not told
 	lacking int                 // wanted and not heard yet
 	asked   []ask               // of the connection, and not answered: it answers in their order
+	owed    debt                // of those that are followed now
 }
 
 // ask is one channel of a command.
@@ -130,8 +151,32 @@ func (cs *channels) answered(name string, follow bool) bool {
 	c := cs.pop().channel
 	if c.followed() {
 		c.release()
+		cs.owed, c.owed = max(cs.owed, c.owed), owesNothing
 	}
 	return true
+}
+
+// adopt takes over a channel that another follower had.
+func (cs *channels) adopt(name string, w *wish) {
+	for _, when := range w.waiters {
+		cs.follow(name, when)
+	}
+	cs.follow(name, newLatch(1))
+	c := cs.all[name]
+	c.owed = max(c.owed, w.owed)
+}
+
+// take is drop of a channel that another follower is to have: with those who wait
+// for it, and what it owes. heard says whether the connection still hears it.
+func (cs *channels) take(name string, heard bool) (waiters []*latch, owed debt) {
+	c := cs.all[name]
+	if c == nil {
+		return nil, owesNothing
+	}
+	waiters, owed = c.waiters, c.owed
+	c.waiters, c.owed = nil, owesNothing
+	cs.change(c, func() { c.wanted, c.sent = false, c.sent && heard })
+	return waiters, owed
 }
 
 // pop takes off what was asked first.
@@ -142,4 +187,15 @@ func (cs *channels) pop() ask {
 	}
 	cs.change(first.channel, func() { first.channel.pending-- })
 	return first
+}
+
+// fits says whether an error may be the answer to what was asked first: one that
+// names a slot is that of its channel.
+func (cs *channels) fits(err error) bool {
+	f := strings.Fields(err.Error())
+	if len(f) != 3 {
+		return true
+	}
+	slot, no := strconv.Atoi(f[1])
+	return no != nil || slot == slotOf(cs.asked[0].channel.name)
 }

@@ -33,13 +33,15 @@ const (
 type router struct {
 	rdb *redis.ClusterClient // knows which primary has which slot
 	opt *redis.ClusterOptions
+	// sharded: scripts publish on sharded channels.
+	sharded bool
 
 	mu     sync.Mutex
 	others map[string]*redis.Client // guarded by mu: primaries without a slot yet, to which others point
 }
 
-func newCluster(opt *redis.ClusterOptions) *router {
-	r := &router{rdb: redis.NewClusterClient(opt), opt: opt, others: make(map[string]*redis.Client)}
+func newCluster(opt *redis.ClusterOptions, sharded bool) *router {
+	r := &router{rdb: redis.NewClusterClient(opt), opt: opt, sharded: sharded, others: make(map[string]*redis.Client)}
 	r.rdb.AddHook(r)
 	return r
 }
@@ -287,7 +289,7 @@ func unexecuted(err error) (to route, undone bool) {
 func (r *router) scripts(ctx context.Context, calls []call, wait int, settled func(i int, cmd *redis.Cmd)) (failed map[*redis.Client]bool) {
 	cmds, place := make([]redis.Cmder, len(calls)), make(map[redis.Cmder]int, len(calls))
 	for i, c := range calls {
-		cmds[i] = c.command(ctx, "evalsha", c.script.sha)
+		cmds[i] = c.command(ctx, "evalsha", r.version(c.script).sha)
 		place[cmds[i]] = i
 	}
 	b := r.begin(ctx, cmds)
@@ -299,7 +301,7 @@ func (r *router) scripts(ctx context.Context, calls []call, wait int, settled fu
 		for _, cmd := range b.done {
 			i := place[cmd]
 			if cmd.Name() == "evalsha" && noScript(cmd.Err()) && ctx.Err() == nil {
-				text := calls[i].command(ctx, "eval", calls[i].script.text)
+				text := calls[i].command(ctx, "eval", r.version(calls[i].script).text)
 				place[text] = i
 				b.left, more = append(b.left, text), true
 				continue
@@ -309,6 +311,14 @@ func (r *router) scripts(ctx context.Context, calls []call, wait int, settled fu
 		slices.SortFunc(b.left, func(x, y redis.Cmder) int { return cmp.Compare(place[x], place[y]) })
 	}
 	return b.failed
+}
+
+// version is a script as this store's nodes call it.
+func (r *router) version(sc *script) *script {
+	if r.sharded {
+		return sc.shard
+	}
+	return sc
 }
 
 // at is the client of an address.

@@ -22,7 +22,7 @@ func (s *Store) connect(p place) {
 	case sentinel:
 		s.share(redis.NewFailoverClient(s.sentinelOptions(p)), redis.NewFailoverClient(s.sentinelOptions(p)))
 	case cluster:
-		s.cluster = newCluster(s.clusterOptions(p))
+		s.cluster = newCluster(s.clusterOptions(p), s.cfg.Sharded.tells())
 		s.rdb = s.cluster.rdb
 	default:
 		one := s.singleOptions(p.one)

@@ -31,6 +31,11 @@ func each(t *testing.T, cfg Config, promise func(t *testing.T, s *Store)) {
 		cfg.URL = redistest.Cluster(t).URL()
 		promise(t, open(t, cfg))
 	})
+	t.Run("cluster with sharded channels", func(t *testing.T) {
+		cfg := cfg
+		cfg.URL, cfg.Sharded = redistest.Cluster(t).URL(), ShardedOn
+		promise(t, open(t, cfg))
+	})
 	t.Run("sentinel", func(t *testing.T) {
 		cfg.URL = redistest.Sentinel(t).URL()
 		promise(t, open(t, cfg))

@@ -24,6 +24,7 @@ const (
 // breaks, or does not hear its own probe in time.
 type follower struct {
 	sub   *Subscriber
+	shard string        // the address of the primary whose sharded channels it follows; empty: classic ones
 	own   string        // the channel on which it hears its probes, and words for its node
 	kick  chan struct{} // cap 1: channels to follow or to drop
 	heard chan string   // probes that came back
@@ -34,7 +35,8 @@ type follower struct {
 
 	// owned by run
 	conn  *redis.PubSub
-	again bool // what it follows was followed before: a reset is due
+	at    *redis.Client // the primary, of sharded channels
+	again bool          // what it follows was followed before: a reset is due
 }
 
 func (s *Subscriber) newFollower(own string) *follower {
@@ -55,6 +57,25 @@ func (f *follower) drop(name string) {
 	f.wake()
 }
 
+// adopt takes over a channel of which another follower has lost the slot.
+func (f *follower) adopt(name string, w *wish) {
+	if w.owed == owesReset {
+		f.sub.hears(f, false)
+	}
+	f.mu.Lock()
+	f.channels.adopt(name, w)
+	f.mu.Unlock()
+	f.wake()
+}
+
+// take gives a channel away.
+func (f *follower) take(name string) ([]*latch, debt) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	defer f.wake()
+	return f.channels.take(name, true)
+}
+
 func (f *follower) wake() {
 	select {
 	case f.kick <- struct{}{}:
@@ -64,7 +85,6 @@ func (f *follower) wake() {
 
 // run follows until ctx ends, over as many connections as it takes.
 func (f *follower) run(ctx context.Context) {
-	f.follow(f.own, newLatch(1))
 	for level := slog.LevelWarn; ctx.Err() == nil; level = slog.LevelDebug {
 		f.sub.hears(f, false)
 		err := f.connection(ctx)
@@ -89,7 +109,7 @@ func (f *follower) run(ctx context.Context) {
 func (f *follower) connection(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	conn, err := f.sub.connect(ctx)
+	conn, err := f.connect(ctx)
 	if err != nil {
 		return err
 	}
@@ -99,6 +119,7 @@ func (f *follower) connection(ctx context.Context) error {
 	}
 	f.mu.Lock()
 	f.channels.forget()
+	f.channels.follow(f.own, newLatch(1))
 	f.channels.ask(f.own, true)
 	f.mu.Unlock()
 	// The first command dials: a connection that is not there has nothing to read.
@@ -160,16 +181,29 @@ func (f *follower) flush(ctx context.Context) error {
 			}
 		}
 		if len(drop) > 0 {
-			if err := f.conn.Unsubscribe(ctx, drop...); err != nil {
-				return fmt.Errorf("unsubscribe: %w", err)
+			if err := f.unsubscribe(ctx, drop); err != nil {
+				return err
 			}
 		}
 	}
 }
 
 func (f *follower) subscribe(ctx context.Context, names []string) error {
+	if f.shard != "" {
+		return eachShard(ctx, names, f.conn.SSubscribe)
+	}
 	if err := f.conn.Subscribe(ctx, names...); err != nil {
 		return fmt.Errorf("subscribe: %w", err)
+	}
+	return nil
+}
+
+func (f *follower) unsubscribe(ctx context.Context, names []string) error {
+	if f.shard != "" {
+		return eachShard(ctx, names, f.conn.SUnsubscribe)
+	}
+	if err := f.conn.Unsubscribe(ctx, names...); err != nil {
+		return fmt.Errorf("unsubscribe: %w", err)
 	}
 	return nil
 }
@@ -182,6 +216,12 @@ func (f *follower) receive(ctx context.Context) error {
 			var timeout net.Error
 			if errors.As(err, &timeout) && timeout.Timeout() && ctx.Err() == nil {
 				continue // silence is the probe's to judge
+			}
+			if f.shard != "" && isReply(err) {
+				if err = f.refused(err); err == nil {
+					f.settle()
+					continue
+				}
 			}
 			return fmt.Errorf("receive: %w", err)
 		}
@@ -199,20 +239,42 @@ func (f *follower) receive(ctx context.Context) error {
 // confirm notes that the connection follows a channel, or no longer does.
 func (f *follower) confirm(m *redis.Subscription) error {
 	f.mu.Lock()
-	asked := f.channels.answered(m.Channel, m.Kind == "subscribe")
-	all := f.channels.lacking == 0
+	asked := f.channels.answered(m.Channel, m.Kind == "subscribe" || m.Kind == "ssubscribe")
 	f.mu.Unlock()
+	if !asked && m.Kind == "sunsubscribe" {
+		asked = f.moved(m.Channel)
+	}
 	if !asked {
 		// The client library replaced the connection by itself.
 		return errors.New("a confirmation that was not asked for")
 	}
-	if all && f.deaf.Load() {
+	f.settle()
+	return nil
+}
+
+// settle tells of what may have been missed, when everything is heard again.
+func (f *follower) settle() {
+	f.mu.Lock()
+	all, owed := f.channels.lacking == 0, f.channels.owed
+	if all {
+		f.channels.owed = owesNothing
+	}
+	f.mu.Unlock()
+	if !all {
+		return
+	}
+	if f.deaf.Load() {
 		f.sub.hears(f, true)
-		if f.again { // without mu: who is told may hold locks under which it follows
-			f.sub.Stats.Resets.Add(1)
-			f.sub.out.Reset()
+		if f.again {
+			owed = owesReset
 		}
 		f.again = true
 	}
-	return nil
+	switch owed { // without mu: who is told may hold locks under which it follows
+	case owesLook:
+		f.sub.out.Suspect()
+	case owesReset:
+		f.sub.Stats.Resets.Add(1)
+		f.sub.out.Reset()
+	}
 }

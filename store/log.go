@@ -107,7 +107,7 @@ func stamp(m redis.XMessage) int64 {
 func (s *Store) Announce(ctx context.Context, room, epoch string, seq uint64) error {
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.Timeout)
 	defer cancel()
-	err := s.rdb.Publish(ctx, keysOfRoom(room).channel(), fmt.Sprintf("h %s %d", epoch, seq)).Err()
+	err := s.tell(ctx, s.rdb, keysOfRoom(room).channel(), fmt.Sprintf("h %s %d", epoch, seq)).Err()
 	return unavailable("announce head", err)
 }
 

@@ -164,7 +164,7 @@ func (s *Store) publish(ctx context.Context, channels []string, text string) err
 	defer cancel()
 	pipe := s.rdb.Pipeline()
 	for _, ch := range channels {
-		pipe.Publish(ctx, ch, text)
+		s.tell(ctx, pipe, ch, text)
 	}
 	_, err := pipe.Exec(ctx)
 	return unavailable("tell of a user", err)

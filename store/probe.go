@@ -49,7 +49,7 @@ func (f *follower) probe(ctx context.Context, nth int) error {
 	ctx, cancel := context.WithTimeout(ctx, probeWithin)
 	defer cancel()
 	began := time.Now()
-	missing, err := f.sub.sound(ctx, strconv.Itoa(nth))
+	missing, err := f.sound(ctx, strconv.Itoa(nth))
 	if err != nil {
 		return err
 	}
@@ -65,8 +65,19 @@ func (f *follower) probe(ctx context.Context, nth int) error {
 	return nil
 }
 
-// sound publishes a probe, in a Cluster one from each primary, and is what must
-// be heard.
+// sound publishes a probe and is what must be heard.
+func (f *follower) sound(ctx context.Context, nth string) (want []string, err error) {
+	if f.shard == "" {
+		return f.sub.sound(ctx, nth)
+	}
+	if err := f.at.SPublish(ctx, f.own, "p "+nth).Err(); err != nil {
+		return nil, fmt.Errorf("publish probe: %w", err)
+	}
+	return []string{nth}, nil
+}
+
+// sound publishes a probe by classic channels, in a Cluster one from each primary,
+// and is what must be heard.
 func (s *Subscriber) sound(ctx context.Context, nth string) (want []string, err error) {
 	if s.store.cluster != nil {
 		return s.lines.sound(ctx, s.store.cluster, s.ref.channel(), nth)

@@ -8,6 +8,7 @@
 -- numbers first because every send reads them.
 local META, MEMBERS, USERS, LOG, FLOWS, CALL = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local CHANNEL = ARGV[1]
+local PUBLISH = 'PUBLISH' -- SPUBLISH where the channels are sharded
 
 -- Lua numbers are doubles: exact to 2^53, but tostring turns to 1e+15.
 local function int(n) return string.format('%.0f', n) end
@@ -41,7 +42,7 @@ end
 -- Writes one entry and tells the nodes; its caller moves the head, and trims.
 local function write(epoch, id, ts, header, data)
   redis.call('XADD', LOG, 'MAXLEN', '~', ARGV[6], id .. '-0', 't', ts, 'h', header, 'd', data)
-  redis.call('PUBLISH', CHANNEL, 'e ' .. epoch .. ' ' .. id .. ' ' .. ts .. ' ' .. #header .. ' ' .. header .. data)
+  redis.call(PUBLISH, CHANNEL, 'e ' .. epoch .. ' ' .. id .. ' ' .. ts .. ' ' .. #header .. ' ' .. header .. data)
 end
 
 -- Appends one entry after seq and tells the nodes. Returns its seq and ts.
@@ -181,7 +182,7 @@ local function position()
     if torn then
       epoch = ARGV[5]
       redis.call('HSET', META, 'epoch', epoch)
-      redis.call('PUBLISH', CHANNEL, 'h ' .. epoch .. ' ' .. int(seq))
+      redis.call(PUBLISH, CHANNEL, 'h ' .. epoch .. ' ' .. int(seq))
     end
   end
   return epoch, seq, m[3]

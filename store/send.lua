@@ -43,7 +43,7 @@ local function take(client, gen, user, cseq, to_user, to_client, ephemeral, head
   end
   if not reaches(to_user, to_client, client, user) then return {'no_recipient'} end
   if ephemeral == '1' then
-    redis.call('PUBLISH', CHANNEL, 'm ' .. ts .. ' ' .. #header .. ' ' .. header .. data)
+    redis.call(PUBLISH, CHANNEL, 'm ' .. ts .. ' ' .. #header .. ' ' .. header .. data)
     return {'ok', epoch, '0', ts}
   end
   seq = seq + 1

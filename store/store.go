@@ -66,6 +66,8 @@ type Config struct {
 	// Timeout of one round trip; default 700 ms, so that whoever waits behind
 	// one that fails still gets an answer within a second.
 	Timeout time.Duration
+	// Sharded is for a Cluster of Redis 7 or newer; empty: ShardedOff.
+	Sharded Sharded
 	Logger  *slog.Logger
 }
 
@@ -130,6 +132,9 @@ func Open(cfg Config) (*Store, error) {
 		}
 		s.embedded = e
 		at.one.Addr = e.addr()
+	}
+	if cfg.Sharded.hears() && at.kind != cluster {
+		return nil, errors.New("only a Redis Cluster has sharded channels")
 	}
 	redis.SetLogger(toDebug{cfg.Logger})
 	s.connect(at)

@@ -10,8 +10,8 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// Listener hears what a subscriber hears. Its methods are called by the
-// subscriber's one goroutine and must not wait for anything.
+// Listener hears what a subscriber hears. Its methods are called by
+// one goroutine at a time and must not wait for anything.
 type Listener interface {
 	// Heard is one message of a room; whole says that everything was heard before
 	// it that was said there, or a Reset told of what may be missing.
@@ -20,8 +20,47 @@ type Listener interface {
 	Inbox(user string, m Inbox)
 	// Told is a word from another node.
 	Told(w Word)
-	// Reset says that messages may have been missed in every room.
+	// Reset says that messages may have been missed in every room, and the logs may
+	// lack what was heard.
 	Reset()
+	// Suspect says that messages may have been missed. The logs have them.
+	Suspect()
+}
+
+// serial has a listener told by one at a time.
+type serial struct {
+	mu  sync.Mutex
+	out Listener
+}
+
+func (s *serial) Heard(room string, m Message, whole bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.out.Heard(room, m, whole)
+}
+
+func (s *serial) Inbox(user string, m Inbox) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.out.Inbox(user, m)
+}
+
+func (s *serial) Told(w Word) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.out.Told(w)
+}
+
+func (s *serial) Reset() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.out.Reset()
+}
+
+func (s *serial) Suspect() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.out.Suspect()
 }
 
 // Inbox is one message to a user.
@@ -41,7 +80,8 @@ type Subscriber struct {
 	Stats EarStats
 
 	classic *follower
-	lines   lines // of a Cluster; owned by classic
+	lines   lines   // of a Cluster; owned by classic
+	shards  *shards // nil: there are none
 
 	mu    sync.Mutex
 	deaf  int       // guarded by mu: followers that do not hear everything
@@ -52,6 +92,10 @@ type Subscriber struct {
 func (s *Store) NewSubscriber(ref Ref, out Listener) *Subscriber {
 	sub := &Subscriber{store: s, ref: ref, out: out}
 	sub.classic = sub.newFollower(ref.channel())
+	if s.cfg.Sharded.hears() {
+		sub.out = &serial{out: out}
+		sub.shards = newShards(sub)
+	}
 	return sub
 }
 
@@ -65,8 +109,14 @@ func (s *Subscriber) FollowUser(user string) <-chan struct{} {
 }
 
 func (s *Subscriber) follow(name string) <-chan struct{} {
-	when := newLatch(1)
+	if s.shards == nil {
+		when := newLatch(1)
+		s.classic.follow(name, when)
+		return when.ready
+	}
+	when := newLatch(2) // nodes may still publish as before
 	s.classic.follow(name, when)
+	s.shards.follow(name, when)
 	return when.ready
 }
 
@@ -76,7 +126,12 @@ func (s *Subscriber) Drop(room string) { s.drop(keysOfRoom(room).channel()) }
 // DropUser ends FollowUser.
 func (s *Subscriber) DropUser(user string) { s.drop(keysOfUser(user).channel()) }
 
-func (s *Subscriber) drop(name string) { s.classic.drop(name) }
+func (s *Subscriber) drop(name string) {
+	s.classic.drop(name)
+	if s.shards != nil {
+		s.shards.drop(name)
+	}
+}
 
 // hears notes whether a follower hears everything.
 func (s *Subscriber) hears(f *follower, everything bool) {
@@ -111,7 +166,12 @@ func (s *Subscriber) deafLocked(now time.Time) time.Duration {
 
 // Run follows channels until ctx ends.
 func (s *Subscriber) Run(ctx context.Context) error {
+	var all sync.WaitGroup
+	if s.shards != nil {
+		all.Go(func() { s.shards.run(ctx) })
+	}
 	s.classic.run(ctx)
+	all.Wait()
 	return nil
 }
 
@@ -160,7 +220,7 @@ func (s *Subscriber) dispatch(f *follower, m *redis.Message) {
 		s.store.cfg.Logger.Warn("message not understood", "room", room, "error", err)
 		return
 	}
-	s.out.Heard(room, msg, !f.deaf.Load())
+	s.out.Heard(room, msg, !f.deaf.Load() && !s.classic.deaf.Load())
 }
 
 func (s *Subscriber) inbox(user, payload string) {

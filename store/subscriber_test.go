@@ -15,12 +15,13 @@ import (
 
 // ear remembers what it hears.
 type ear struct {
-	mu     sync.Mutex
-	heard  map[string][]uint64 // guarded by mu: seqs by room
-	words  []Word              // guarded by mu
-	inbox  []letter            // guarded by mu
-	resets int                 // guarded by mu
-	wake   chan struct{}       // cap 1
+	mu       sync.Mutex
+	heard    map[string][]uint64 // guarded by mu: seqs by room
+	words    []Word              // guarded by mu
+	inbox    []letter            // guarded by mu
+	resets   int                 // guarded by mu
+	suspects int                 // guarded by mu
+	wake     chan struct{}       // cap 1
 }
 
 type letter struct {
@@ -47,6 +48,7 @@ func (e *ear) Inbox(user string, m Inbox) {
 }
 func (e *ear) Told(w Word) { e.change(func() { e.words = append(e.words, w) }) }
 func (e *ear) Reset()      { e.change(func() { e.resets++ }) }
+func (e *ear) Suspect()    { e.change(func() { e.suspects++ }) }
 
 // until waits until the ear is as ok says.
 func (e *ear) until(t *testing.T, what string, ok func() bool) {

@@ -52,6 +52,12 @@ func Where(url string) (string, error) {
 	return strings.Join(p.addrs, ","), nil
 }
 
+// IsCluster says whether a URL is a Cluster's.
+func IsCluster(url string) bool {
+	p, err := parsePlace(url)
+	return err == nil && p.kind == cluster
+}
+
 var schemes = map[string]place{
 	"redis+sentinel":  {kind: sentinel},
 	"rediss+sentinel": {kind: sentinel, tls: true},

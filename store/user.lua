@@ -4,6 +4,7 @@
 -- A device's row is "gen byte at sid", the byte with bit 7 for a timer's.
 local DEVICES, PRESENCE, ROOMS, WATCHERS, SESSIONS, TOMB = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local CLIENT, INBOX, USER = ARGV[1], ARGV[2], ARGV[3]
+local PUBLISH = 'PUBLISH' -- SPUBLISH where the channels are sharded
 -- ms that the value of a user without devices is remembered. Without it pv goes
 -- on from the clock.
 local REMEMBERED = 86400000
@@ -74,7 +75,7 @@ local function settle(how, byte, at, rows, new, quiet)
   if pv > said then
     rooms, watchers = redis.call('SMEMBERS', ROOMS), redis.call('SMEMBERS', WATCHERS)
     if #rooms == 0 and #watchers == 0 then
-      if not (quiet and n == 1) then redis.call('PUBLISH', INBOX, 'p ' .. int(pv) .. ' ' .. int(value) .. ' ' .. USER) end
+      if not (quiet and n == 1) then redis.call(PUBLISH, INBOX, 'p ' .. int(pv) .. ' ' .. int(value) .. ' ' .. USER) end
       changed, said = true, pv
     end
   end

@@ -47,6 +47,7 @@ type ear struct{ *Board }
 func (ear) Heard(string, store.Message, bool) {}
 func (ear) Told(store.Word)                   {}
 func (ear) Reset()                            {}
+func (ear) Suspect()                          {}
 
 // eye is an open view and what it was told.
 type eye struct {

@@ -135,6 +135,7 @@ func (n *node) Inbox(string, store.Inbox) {}
 
 func (n *node) Told(store.Word) {}
 func (n *node) Reset()          { n.Relay.Reset() }
+func (n *node) Suspect()        { n.Relay.Suspect() }
 
 // kept is what a keeper of rosters was told, in order.
 type kept struct {
