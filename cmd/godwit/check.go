@@ -112,6 +112,15 @@ func (s *Settings) check(unread map[string]bool) (wrong []problem) {
 	if s.RedisURL == "" && s.RedisWait > 0 {
 		bad("GODWIT_REDIS_WAIT", "0 with the embedded store, which has no replicas")
 	}
+	switch store.Sharded(s.RedisSharded) {
+	case store.ShardedOff:
+	case store.ShardedHear, store.ShardedOn:
+		if !store.IsCluster(s.RedisURL) {
+			bad("GODWIT_REDIS_SHARDED", "off without a redis+cluster:// URL: only a Cluster has sharded channels")
+		}
+	default:
+		bad("GODWIT_REDIS_SHARDED", "off, hear or on")
+	}
 	if !(s.TraceSample >= 0 && s.TraceSample <= 1) {
 		bad("GODWIT_TRACE_SAMPLE", "a share, from 0 (none) to 1 (all)")
 	}

@@ -30,11 +30,19 @@ func unfit(err error) bool {
 }
 
 // allowed is what the node asks before it joins, again and again until it has:
-// whether the keyspace, which could not be read at first, is one that it can work
-// on. One that refuses goes to cannot, once, and the node does not join.
-func (m *node) allowed(st *store.Store, cannot chan<- error) func(context.Context) error {
-	read := false
+// whether it understands the others, and whether the keyspace, if that could not be
+// read at first, is one that it can work on. One that refuses goes to cannot, once,
+// and the node does not join.
+func (m *node) allowed(st *store.Store, read bool, cannot chan<- error) func(context.Context) error {
+	said := false
 	return func(ctx context.Context) error {
+		if err := st.Fits(ctx); err != nil {
+			if !said && !errors.Is(err, store.ErrUnavailable) {
+				said = true
+				m.log.Warn("not joining the fleet yet", "error", err)
+			}
+			return err
+		}
 		if read { // and told of; what failed came after it
 			return nil
 		}

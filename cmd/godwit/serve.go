@@ -147,7 +147,8 @@ func (m *node) run(ctx context.Context) error {
 	s := m.s
 	st, err := store.Open(store.Config{
 		URL: s.RedisURL, LogMax: s.LogMax, LogAge: s.LogAge, LogTTL: s.LogTTL, Grace: s.Grace,
-		Lease: s.Lease, OfferTTL: s.RedirectTTL, Wait: s.RedisWait, MaxMembers: s.MaxMembers, MaxContacts: s.MaxContacts, Logger: m.log,
+		Lease: s.Lease, OfferTTL: s.RedirectTTL, Wait: s.RedisWait, Sharded: store.Sharded(s.RedisSharded),
+		MaxMembers: s.MaxMembers, MaxContacts: s.MaxContacts, Logger: m.log,
 	})
 	if err != nil {
 		return usage{fmt.Errorf("GODWIT_REDIS_URL: %w", err)}
@@ -196,9 +197,7 @@ func (m *node) run(ctx context.Context) error {
 
 	cfg := m.config()
 	cannot := make(chan error, 1)
-	if away != nil {
-		cfg.Allowed = m.allowed(st, cannot)
-	}
+	cfg.Allowed = m.allowed(st, away == nil, cannot)
 	tracer, exporter := m.traces()
 	cfg.Trace = tracer
 	var spans *traces.Stats

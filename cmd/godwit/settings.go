@@ -64,6 +64,8 @@ type Settings struct {
 	Compress  bool    `envconfig:"GODWIT_COMPRESSION" default:"false" doc:"negotiate permessage-deflate"`
 	RedisWait int     `envconfig:"GODWIT_REDIS_WAIT" default:"0" doc:"replicas that must have a send before it is answered"`
 
+	RedisSharded string `envconfig:"GODWIT_REDIS_SHARDED" default:"off" doc:"sharded channels of a Cluster, one step at a time: off, hear, on (docs/redis.md)"`
+
 	LogLevel   string `envconfig:"GODWIT_LOG_LEVEL" default:"info" doc:"debug, info, warn or error; what operators change is logged at any"`
 	LogFormat  string `envconfig:"GODWIT_LOG_FORMAT" doc:"text or json; empty is text on a terminal, else json"`
 	Pprof      bool   `envconfig:"GODWIT_PPROF" default:"false" doc:"serve /debug/pprof on the admin listener, to who has GODWIT_ADMIN_TOKEN"`

@@ -86,6 +86,22 @@ func TestSettings_WhatCannotBeUsedIsWrong(t *testing.T) {
 	}
 }
 
+func TestSettings_ShardedChannelsAreAClusters(t *testing.T) {
+	for _, tc := range []struct {
+		url, mode string
+		good      bool
+	}{
+		{"redis+cluster://h:1", "off", true}, {"redis+cluster://h:1", "hear", true}, {"rediss+cluster://h:1", "on", true},
+		{"redis+cluster://h:1", "ON", false}, {"redis+cluster://h:1", "true", false},
+		{"redis://h:1", "off", true}, {"redis://h:1", "hear", false}, {"redis+sentinel://h:1/main", "on", false}, {"", "on", false},
+	} {
+		_, _, err := readSettings([]string{"GODWIT_REDIS_SHARDED=" + tc.mode, "GODWIT_REDIS_URL=" + tc.url, "GODWIT_AUTH_DEV=true"})
+		if tc.good != (err == nil) || err != nil && !strings.HasPrefix(err.Error(), "GODWIT_REDIS_SHARDED: expected ") {
+			t.Errorf("%s at %s: %v", tc.mode, tc.url, err)
+		}
+	}
+}
+
 func TestSettings_OfTracesAreCheckedWhereTheyAreRead(t *testing.T) {
 	for name, values := range map[string]struct{ good, bad []string }{
 		"GODWIT_TRACE_SAMPLE":                {[]string{"1", "0.001", "1e-6"}, []string{"1.01", "-0.1", "NaN"}},
