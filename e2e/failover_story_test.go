@@ -188,8 +188,25 @@ func (s *story) told() {
 	}
 }
 
-func TestStory_OnAClusterWhatIsDoneInOrderLosesNothing(t *testing.T) {
-	s := tellOn(t, fleet.Cluster)
+// onClusters tells a story on a Cluster as it is by default, and, of the long ones,
+// with sharded channels.
+func onClusters(t *testing.T, story func(t *testing.T, s *story)) {
+	t.Helper()
+	modes := []string{"off"}
+	if *long {
+		modes = append(modes, "on")
+	}
+	for _, mode := range modes {
+		t.Run("sharded "+mode, func(t *testing.T) {
+			env := settingsOnSets(map[string]string{"GODWIT_REDIS_SHARDED": mode})
+			story(t, tellTo(t, fleet.Options{On: fleet.Cluster, Env: env}, manyRooms))
+		})
+	}
+}
+
+func TestStory_OnAClusterWhatIsDoneInOrderLosesNothing(t *testing.T) { onClusters(t, inOrder) }
+
+func inOrder(t *testing.T, s *story) {
 	c := s.fleet.Cluster
 	if n := fleet.KillPubSub(t, c.Servers()); n < int64(len(s.fleet.Nodes)) {
 		t.Errorf("%d subscriptions were killed, want one a node at least", n)
@@ -228,8 +245,9 @@ func TestStory_OnAClusterWhatIsDoneInOrderLosesNothing(t *testing.T) {
 	}
 }
 
-func TestStory_OnAClusterAPrimaryKilledLosesNothingInSilence(t *testing.T) {
-	s := tellOn(t, fleet.Cluster)
+func TestStory_OnAClusterAPrimaryKilledLosesNothingInSilence(t *testing.T) { onClusters(t, killed) }
+
+func killed(t *testing.T, s *story) {
 	rounds := 1
 	if *long {
 		rounds = 4
@@ -251,7 +269,7 @@ func TestStory_OnAClusterAPrimaryKilledLosesNothingInSilence(t *testing.T) {
 		}
 		before := s.epochsOf(others)
 		had := s.cutOff(victim, []*redisset.Server{replica}, rooms)
-		killed := time.Now()
+		began := time.Now()
 		t.Logf("in the %d rooms of other primaries everybody hears again %s after the kill",
 			len(others), s.heardAgain(others).Round(time.Millisecond))
 		fleet.Eventually(t, failOver, "another primary of "+room, func() error {
@@ -261,7 +279,7 @@ func TestStory_OnAClusterAPrimaryKilledLosesNothingInSilence(t *testing.T) {
 			return nil
 		})
 		t.Logf("%d rooms: a replica has taken over %s after the kill, everybody hears again %s after that",
-			len(rooms), time.Since(killed).Round(time.Millisecond), s.heardAgain(rooms).Round(time.Millisecond))
+			len(rooms), time.Since(began).Round(time.Millisecond), s.heardAgain(rooms).Round(time.Millisecond))
 		if err := victim.Start(t.Context()); err != nil {
 			t.Fatal(err)
 		}

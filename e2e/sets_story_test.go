@@ -3,6 +3,7 @@ package e2e
 import (
 	"fmt"
 	"maps"
+	"net/http"
 	"slices"
 	"testing"
 	"time"
@@ -142,4 +143,37 @@ func TestStory_OnSetsNodesDrainedHandTheirSessionsOver(t *testing.T) {
 		s.crowd.hear(s.some)
 		s.whole(catchUp)
 	})
+}
+
+// A fleet goes over to sharded channels and back, one node and one step at a time,
+// and nobody notices. A node that skips a step does not join.
+func TestStory_AFleetGoesOverToShardedChannelsAndBack(t *testing.T) {
+	longOnly(t)
+	s := tellTo(t, fleet.Options{On: fleet.Cluster, Directed: true, Env: settingsOnSets(nil)}, manyRooms)
+	again := func(n *fleet.Node, mode string) {
+		n.Term()
+		if code, err := n.Exit(90 * time.Second); err != nil || code != 0 {
+			t.Fatalf("%s, drained: exit code %d, %v; want 0", n.Name, code, err)
+		}
+		n.Set("GODWIT_REDIS_SHARDED", mode)
+	}
+	hasty := s.fleet.Nodes[0]
+	again(hasty, "on")
+	hasty.Launch()
+	hasty.Says("does not hear sharded channels")
+	if err := hasty.Probe("/readyz", http.StatusServiceUnavailable); err != nil {
+		t.Error(err)
+	}
+	for _, mode := range []string{"hear", "on", "hear", "off"} {
+		for _, n := range s.fleet.Nodes {
+			again(n, mode)
+			n.Start()
+			s.crowd.hear(s.some / 2)
+		}
+		s.crowd.hear(s.some)
+	}
+	s.whole(catchUp)
+	if s.crowd.moved.Load() == 0 {
+		t.Error("nobody was redirected: the fleet stood still")
+	}
 }

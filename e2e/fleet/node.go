@@ -52,6 +52,15 @@ func (n *Node) Start() {
 	n.Ready()
 }
 
+// Set changes a setting of the node's next life.
+func (n *Node) Set(name, value string) { n.env[name] = value }
+
+// Says waits until this life of the node has logged some text.
+func (n *Node) Says(text string) {
+	n.t.Helper()
+	n.must(n.proc.await("word of "+strconv.Quote(text), func(line string) bool { return strings.Contains(line, text) }))
+}
+
 // Launch runs the node and waits until it listens, ready or not. A later life
 // has the address of the first, unless another process took the port meanwhile.
 func (n *Node) Launch() {
