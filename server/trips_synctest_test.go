@@ -1,0 +1,82 @@
+package server_test
+
+import (
+	"context"
+	"net"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"godwit/internal/trial"
+	"godwit/wire"
+)
+
+// far is how long an answer of the store is on its way here.
+const far = 10 * time.Millisecond
+
+// distant is a connection to a store that is far away.
+type distant struct{ net.Conn }
+
+func (d distant) Read(p []byte) (int, error) {
+	n, err := d.Conn.Read(p)
+	time.Sleep(far)
+	return n, err
+}
+
+// trips is how many answers of the store something has waited for, one after the
+// other: in virtual time nothing else takes any.
+func trips(t *testing.T, what func() error) int {
+	t.Helper()
+	began := time.Now()
+	if err := what(); err != nil {
+		t.Fatal(err)
+	}
+	took := time.Since(began)
+	if took%far != 0 {
+		t.Errorf("it took %s, which is no number of round trips", took)
+	}
+	return int(took / far)
+}
+
+func TestRoundTrips_EveryRequestWaitsForAsFewAsItCan(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := trial.Start(trial.Options{Nodes: 2, Bubble: true, Change: func(s *trial.Settings) {
+			dial := s.Store.Dial
+			s.Store.Dial = func(ctx context.Context, network, addr string) (net.Conn, error) {
+				c, err := dial(ctx, network, addr)
+				return distant{c}, err
+			}
+		}})
+		defer f.Close()
+		time.Sleep(3 * time.Second)
+		first := enter(t, f, 1, "first") // the scripts are known from here on
+		first.join("lobby")
+		if err := first.say("1", 1); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		time.Sleep(time.Second)
+
+		ann := &person{t: t, Conn: dial(t, f, 1)}
+		hello := trips(t, func() error {
+			return ann.Call(t.Context(), "hello", wire.Hello{Token: "dev:ann"}, &ann.session)
+		})
+		known := trips(t, func() error { return ann.Call(t.Context(), "room.join", wire.Join{Room: "lobby"}, nil) })
+		fresh := trips(t, func() error { return ann.Call(t.Context(), "room.join", wire.Join{Room: "another"}, nil) })
+		send := trips(t, func() error { return ann.say("hi", 1) })
+		resume := 0
+		for range 2 { // the first time its scripts are not known yet
+			ann.Drop()
+			time.Sleep(time.Second)
+			back := &person{t: t, Conn: dial(t, f, 1), session: ann.session}
+			resume = trips(t, func() error {
+				return back.Call(t.Context(), "resume", wire.Resume{Session: ann.session.Session, Secret: ann.session.Secret}, nil)
+			})
+			ann = back
+		}
+		if hello+known > 3 || fresh > known+1 || send > 1 || resume > 6 {
+			t.Errorf("hello %d, join %d, of a room new to the node %d, send %d, resume %d; want 3 at most for the first two, 1 more, 1, and 6",
+				hello, known, fresh, send, resume)
+		}
+	})
+}
