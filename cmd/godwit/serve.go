@@ -187,12 +187,8 @@ func (m *node) run(ctx context.Context) error {
 			"timeout", s.CallTimeout.String(), "beat", s.CallBeat.String())
 	}
 	away := m.layout(ctx, st)
-	switch {
-	case unfit(away):
+	if unfit(away) {
 		return away
-	case away != nil && ctx.Err() == nil:
-		at, _ := store.Where(s.RedisURL) // checked with the settings
-		m.log.Warn("cannot reach Redis at "+at+"; trying again", "error", store.Explain(ctx, s.RedisURL, away))
 	}
 
 	cfg := m.config()
@@ -239,8 +235,10 @@ func (m *node) run(ctx context.Context) error {
 		duties.Go(func() { p.run(fleet, signals) })
 	}
 	failed := make(chan error, 2)
-	if away != nil {
+	if away != nil && ctx.Err() == nil {
 		duties.Go(func() {
+			at, _ := store.Where(s.RedisURL) // checked with the settings
+			m.log.Warn("cannot reach Redis at "+at+"; trying again", "error", store.Explain(fleet, s.RedisURL, away))
 			select {
 			case <-n.Joined():
 				m.log.Info("Redis reached")

@@ -136,6 +136,10 @@ func TestServe_SaysOnceThatRedisIsAwayAndGoesOnTrying(t *testing.T) {
 	p := launch(t, local("GODWIT_REDIS_URL="+redis.URL(), "GODWIT_AUTH_DEV=true"), "serve")
 	_, admin := p.node()
 	p.await(`"level":"WARN","msg":"cannot reach Redis at ` + redis.Addr + `; trying again","node":"[^"]+","error":"`)
+	// To see whether a Redis that hangs speaks TLS takes seconds.
+	if said := p.String(); strings.Index(said, `"listening"`) > strings.Index(said, "cannot reach Redis") {
+		t.Errorf("it did not listen before it knew more of Redis:\n%s", said)
+	}
 	redis.Cont()
 	p.await(`"level":"INFO","msg":"Redis reached"`)
 	ready(t, admin)
