@@ -37,16 +37,16 @@ func (d *drainer) begin(ctx context.Context, s *session.Session) {
 		later := errors.Is(err, store.ErrBusy) || errors.Is(err, store.ErrMoved) || errors.Is(err, store.ErrGone)
 		d.mu.Lock()
 		delete(d.offered, s)
+		vain := d.failed[s]
 		switch {
 		case errors.Is(err, store.ErrUnavailable):
-			n := d.failed[s]
-			n.away++
-			d.failed[s], later = n, n.away < drainTries
+			vain.away++
+			later = vain.away < drainTries
 		case errors.Is(err, move.ErrNotYet):
-			n := d.failed[s]
-			n.alone++
-			d.failed[s], later = n, not == "" && n.alone < drainHopes
+			vain.alone++
+			later = not == "" && vain.alone < drainHopes
 		}
+		d.failed[s] = vain
 		if later {
 			d.retryLocked(s, drainAgain*3/4+rand.N(drainAgain/2)) // not all of them at once
 		}
