@@ -38,12 +38,11 @@ func StartCluster(ctx context.Context, o Options) (*Cluster, error) {
 func (c *Cluster) start(ctx context.Context) error {
 	for range 2 * Shards {
 		if _, err := c.add(ctx, func(dir string, port int) ([]string, error) {
-			args, err := c.data(dir, port)
-			return append(args,
+			return append(c.data(dir, port),
 				"--cluster-enabled", "yes", "--cluster-config-file", "nodes.conf",
 				"--cluster-node-timeout", strconv.FormatInt(c.opt.Silent.Milliseconds(), 10),
 				// Rooms of other primaries go on while one is away.
-				"--cluster-require-full-coverage", "no"), err
+				"--cluster-require-full-coverage", "no"), nil
 		}); err != nil {
 			return err
 		}

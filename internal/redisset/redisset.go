@@ -223,7 +223,7 @@ func (s *Server) Close() {
 // StartOne runs one server alone, and waits until it answers.
 func StartOne(ctx context.Context, o Options) (*Server, error) {
 	s := &set{opt: o}
-	one, err := s.add(ctx, s.data)
+	one, err := s.add(ctx, func(dir string, port int) ([]string, error) { return s.data(dir, port), nil })
 	if err != nil {
 		s.Close()
 		return nil, err
@@ -316,9 +316,9 @@ func (s *set) listens(dir string, port int) []string {
 }
 
 // data are the arguments of every server with data.
-func (s *set) data(dir string, port int) ([]string, error) {
+func (s *set) data(dir string, port int) []string {
 	return append(s.listens(dir, port),
-		"--save", "", "--appendonly", "yes", "--appendfsync", "no", "--repl-diskless-sync-delay", "0"), nil
+		"--save", "", "--appendonly", "yes", "--appendfsync", "no", "--repl-diskless-sync-delay", "0")
 }
 
 // over is an error that no waiting mends.

@@ -41,11 +41,11 @@ func StartSentinel(ctx context.Context, o Options) (*Sentinel, error) {
 func (s *Sentinel) start(ctx context.Context) error {
 	for i := range 1 + replicas {
 		one, err := s.add(ctx, func(dir string, port int) ([]string, error) {
-			args, err := s.data(dir, port)
+			args := s.data(dir, port)
 			if i > 0 {
 				args = append(args, "--replicaof", strings.Replace(s.Data[0].Addr, ":", " ", 1))
 			}
-			return args, err
+			return args, nil
 		})
 		if err != nil {
 			return err
