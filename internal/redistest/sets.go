@@ -29,43 +29,44 @@ var shared struct {
 // test that asks, ended by EndSets. Tests that use it do not run in parallel.
 func Cluster(t testing.TB) *redisset.Cluster {
 	t.Helper()
-	shared.mu.Lock()
-	defer shared.mu.Unlock()
-	ctx, cancel := context.WithTimeout(context.Background(), setReady)
-	defer cancel()
-	var err error
-	if shared.cluster == nil {
-		if shared.cluster, err = redisset.StartCluster(ctx, options(t)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	all, err := shared.cluster.Primaries(ctx)
-	if err != nil {
-		t.Fatal(err)
-	}
-	empty(t, ctx, all...)
-	return shared.cluster
+	return share(t, &shared.cluster, redisset.StartCluster, (*redisset.Cluster).Primaries)
 }
 
 // Sentinel is the same of a primary with replicas and Sentinels.
 func Sentinel(t testing.TB) *redisset.Sentinel {
 	t.Helper()
+	return share(t, &shared.sentinel, redisset.StartSentinel, func(s *redisset.Sentinel, ctx context.Context) ([]*redisset.Server, error) {
+		primary, err := s.Primary(ctx)
+		return []*redisset.Server{primary}, err
+	})
+}
+
+// share starts the set in a place of shared, if there is none, and empties it.
+func share[S any](t testing.TB, one **S, start func(context.Context, redisset.Options) (*S, error),
+	primaries func(*S, context.Context) ([]*redisset.Server, error),
+) *S {
+	t.Helper()
 	shared.mu.Lock()
 	defer shared.mu.Unlock()
 	ctx, cancel := context.WithTimeout(context.Background(), setReady)
 	defer cancel()
-	var err error
-	if shared.sentinel == nil {
-		if shared.sentinel, err = redisset.StartSentinel(ctx, options(t)); err != nil {
+	if *one == nil {
+		set, err := start(ctx, options(t))
+		if err != nil {
 			t.Fatal(err)
 		}
+		*one = set
 	}
-	primary, err := shared.sentinel.Primary(ctx)
+	all, err := primaries(*one, ctx)
 	if err != nil {
 		t.Fatal(err)
 	}
-	empty(t, ctx, primary)
-	return shared.sentinel
+	for _, s := range all {
+		if err := s.Client.FlushAll(ctx).Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return *one
 }
 
 // options are those of a set that is shared. Called with mu held.
@@ -76,15 +77,6 @@ func options(t testing.TB) redisset.Options {
 	}
 	shared.dirs = append(shared.dirs, dir)
 	return redisset.Options{Dir: dir, Silent: NodeTimeout}
-}
-
-func empty(t testing.TB, ctx context.Context, primaries ...*redisset.Server) {
-	t.Helper()
-	for _, s := range primaries {
-		if err := s.Client.FlushAll(ctx).Err(); err != nil {
-			t.Fatal(err)
-		}
-	}
 }
 
 // EndSets ends what Cluster and Sentinel have started: for TestMain.
