@@ -17,22 +17,45 @@ import (
 	"godwit/wire"
 )
 
-func TestBalance_ANodeThatJoinsGetsItsShareAndNobodyMovesTwice(t *testing.T) {
+// flock is a fleet in a bubble, and people who go where it leads them.
+type flock struct {
+	*trial.Fleet
+	moves     chan passage
+	following sync.WaitGroup
+}
+
+// led runs a test with a flock of that many nodes, of which all but the first up
+// are away.
+func led(t *testing.T, nodes, up int, rebalance bool, test func(t *testing.T, f *flock)) {
+	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		f := trial.Start(trial.Options{Nodes: 4, Bubble: true, Change: func(s *trial.Settings) {
-			s.Server.Rebalance, s.Server.Lease, s.Store.Lease = true, 3*time.Second, 3*time.Second
-		}})
-		defer f.Close()
-		f.Nodes[3].Cut()
+		f := &flock{moves: make(chan passage, 100), Fleet: trial.Start(trial.Options{Nodes: nodes, Bubble: true, Change: func(s *trial.Settings) {
+			s.Server.Rebalance, s.Server.Lease, s.Store.Lease = rebalance, 3*time.Second, 3*time.Second
+		}})}
+		defer f.following.Wait()
+		defer f.Close() // and with it every socket
+		for _, n := range f.Nodes[up:] {
+			n.Cut()
+		}
+		test(t, f)
+	})
+}
+
+// enter logs a user in at a node.
+func (f *flock) enter(t *testing.T, node int, user string) {
+	t.Helper()
+	p := follower(t, f.Fleet, node, user)
+	f.following.Go(func() { p.follow(f.Fleet, f.moves) })
+}
+
+func TestBalance_ANodeThatJoinsGetsItsShareAndNobodyMovesTwice(t *testing.T) {
+	led(t, 4, 3, true, func(t *testing.T, f *flock) {
 		const each = 20
-		moves := make(chan passage, 4*each)
-		var following sync.WaitGroup
 		for i := range 3 * each {
-			p := follower(t, f, 1+i%3, fmt.Sprint("u", i))
-			following.Go(func() { p.follow(f, moves) })
+			f.enter(t, 1+i%3, fmt.Sprint("u", i))
 		}
 		time.Sleep(30 * time.Second)
-		if n := len(moves); n > 0 {
+		if n := len(f.moves); n > 0 {
 			t.Errorf("%d moves in a fleet that is even", n)
 		}
 		f.Restart(3)
@@ -48,8 +71,8 @@ func TestBalance_ANodeThatJoinsGetsItsShareAndNobodyMovesTwice(t *testing.T) {
 			t.Errorf("loads %v after %s", loads, time.Since(began))
 		}
 		seen, seconds := make(map[string]bool), make(map[time.Duration]int)
-		for range len(moves) {
-			m := <-moves
+		for range len(f.moves) {
+			m := <-f.moves
 			seconds[m.at.Sub(began)/time.Second]++
 			if seen[m.user] {
 				t.Errorf("%s moved twice", m.user)
@@ -64,73 +87,44 @@ func TestBalance_ANodeThatJoinsGetsItsShareAndNobodyMovesTwice(t *testing.T) {
 				t.Errorf("%d moves within second %d, want a hundredth, or one, of each node's", n, second)
 			}
 		}
-		for _, n := range f.Nodes {
-			n.Cut()
-		}
-		following.Wait()
 	})
 }
 
 // Who was moved is left alone for a minute, though the node has too many again.
 func TestBalance_WhoHasJustMovedStaysForAMinute(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		f := trial.Start(trial.Options{Nodes: 3, Bubble: true, Change: func(s *trial.Settings) {
-			s.Server.Rebalance, s.Server.Lease, s.Store.Lease = true, 3*time.Second, 3*time.Second
-		}})
-		defer f.Close()
-		f.Nodes[1].Cut()
-		f.Nodes[2].Cut()
-		moves := make(chan passage, 100)
-		var following sync.WaitGroup
+	led(t, 3, 1, true, func(t *testing.T, f *flock) {
 		for i := range 20 {
-			p := follower(t, f, 1, fmt.Sprint("u", i))
-			following.Go(func() { p.follow(f, moves) })
+			f.enter(t, 1, fmt.Sprint("u", i))
 		}
 		f.Restart(1)
 		time.Sleep(20 * time.Second)
-		moved := len(moves)
+		moved := len(f.moves)
 		if moved < 5 {
 			t.Fatalf("%d moves to a node that has joined", moved)
 		}
 		f.Nodes[0].Hang() // all who are left there are gone
 		f.Restart(2)
 		time.Sleep(30 * time.Second)
-		if n := len(moves) - moved; n > 0 {
+		if n := len(f.moves) - moved; n > 0 {
 			t.Errorf("%d moves within a minute of the last", n)
 		}
 		time.Sleep(time.Minute)
-		if len(moves) == moved {
+		if len(f.moves) == moved {
 			t.Error("no moves after a minute")
 		}
-		for _, n := range f.Nodes {
-			n.Cut()
-		}
-		following.Wait()
 	})
 }
 
 func TestBalance_OffItMovesNobody(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		f := trial.Start(trial.Options{Nodes: 2, Bubble: true, Change: func(s *trial.Settings) {
-			s.Server.Rebalance, s.Server.Lease, s.Store.Lease = false, 3*time.Second, 3*time.Second
-		}})
-		defer f.Close()
-		f.Nodes[1].Cut()
-		moves := make(chan passage, 100)
-		var following sync.WaitGroup
+	led(t, 2, 1, false, func(t *testing.T, f *flock) {
 		for i := range 20 {
-			p := follower(t, f, 1, fmt.Sprint("u", i))
-			following.Go(func() { p.follow(f, moves) })
+			f.enter(t, 1, fmt.Sprint("u", i))
 		}
 		f.Restart(1)
 		time.Sleep(time.Minute)
-		if n := len(moves); n > 0 || f.Nodes[0].Core.Sessions() != 20 {
+		if n := len(f.moves); n > 0 || f.Nodes[0].Core.Sessions() != 20 {
 			t.Errorf("%d moves, and %d sessions where there were 20", n, f.Nodes[0].Core.Sessions())
 		}
-		for _, n := range f.Nodes {
-			n.Cut()
-		}
-		following.Wait()
 	})
 }
 
