@@ -150,8 +150,13 @@ func TestStory_DeafSubscriptionsAreNoticedAndReplaced(t *testing.T) {
 
 func TestStory_NodeStoppedForLongComesBackFenced(t *testing.T) {
 	longOnly(t)
-	// Clients notice the silence by their pings and go on elsewhere.
-	s := tell(t, fleet.Options{Env: map[string]string{"GODWIT_PING": "1s", "GODWIT_GRACE": "30s"}})
+	tell(t, fleet.Options{Env: map[string]string{"GODWIT_PING": "1s", "GODWIT_GRACE": "30s"}}).stopsOneForLong()
+}
+
+// stopsOneForLong stops a node for longer than its lease, and ends the story.
+// Clients notice the silence by their pings and go on elsewhere.
+func (s *story) stopsOneForLong() {
+	s.t.Helper()
 	victim := s.pick()
 	victim.Stop()
 	awake := time.After(15 * time.Second)
@@ -162,7 +167,7 @@ func TestStory_NodeStoppedForLongComesBackFenced(t *testing.T) {
 	s.crowd.hear(s.some)
 	s.whole(catchUp)
 	if s.crowd.dropped.Load() == 0 {
-		t.Error("no client lost its socket: the stop hit nobody")
+		s.t.Error("no client lost its socket: the stop hit nobody")
 	}
 }
 
