@@ -279,20 +279,15 @@ func TestPresence_OfTwoThatAreSetTheLaterOneStands(t *testing.T) {
 	p.quiet()
 }
 
-// crowd is n people, and the first of them whom a session object names.
-func crowd(n int) (all, named []wire.UserPresence) {
-	names := make([]string, n)
-	for i := range names {
-		names[i] = fmt.Sprintf("u%03d", i)
-	}
-	all = people(names...)
-	return all, all[:wire.PresenceTold]
-}
-
 // A session object that is cut does not say that those whom it leaves out are
 // offline: they follow it, and all have come before any later answer.
 func TestPresence_ACutSessionObjectTakesNobodyForOffline(t *testing.T) {
-	all, named := crowd(600)
+	names := make([]string, 600)
+	for i := range names {
+		names[i] = fmt.Sprintf("u%03d", i)
+	}
+	all := people(names...)
+	named := all[:wire.PresenceTold] // whom a session object names
 	rest := func(p *peer, but ...string) {
 		for _, u := range all[len(named):] {
 			if !slices.Contains(but, u.User) {
@@ -304,20 +299,19 @@ func TestPresence_ACutSessionObjectTakesNobodyForOffline(t *testing.T) {
 	following := func(p *peer) frame { return p.want("redirect.refuse") }
 	begin := func(t *testing.T) (*script, *client.Client, *peer) {
 		s := newScript(t)
-		o := options(s)
-		dialled := async(func() (*client.Client, error) { return client.Dial(t.Context(), o) })
-		p := s.accept()
-		h := hello()
-		h.Self, h.Presence = 3, named
-		p.answer(p.want("hello"), h)
-		c, err := dialled(t)
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { _ = c.Close(ended()) })
+		c, p := s.dialSeeing(options(s), 3, names[:len(named)]...)
 		rest(p)
 		changes(t, c, len(all)-len(named))
 		return s, c, p
+	}
+	// again is the next socket of a session that loses one.
+	again := func(s *script, p *peer) *peer {
+		p.cut()
+		p = s.accept()
+		r := resumed()
+		r.Self, r.Presence = 3, named
+		p.answer(p.want("resume"), r)
+		return p
 	}
 	// silent fails unless what is told last is all that is told.
 	silent := func(t *testing.T, c *client.Client, p *peer) {
@@ -328,11 +322,7 @@ func TestPresence_ACutSessionObjectTakesNobodyForOffline(t *testing.T) {
 
 	t.Run("resumed", func(t *testing.T) {
 		s, c, p := begin(t)
-		p.cut()
-		p = s.accept()
-		r := resumed()
-		r.Self, r.Presence = 3, named
-		p.answer(p.want("resume"), r)
+		p = again(s, p)
 		f := following(p)
 		rest(p)
 		p.answer(f, wire.Empty{})
@@ -357,17 +347,11 @@ func TestPresence_ACutSessionObjectTakesNobodyForOffline(t *testing.T) {
 	})
 	t.Run("and who is offline is so", func(t *testing.T) {
 		s, c, p := begin(t)
-		p.cut()
-		p = s.accept()
-		r := resumed()
-		r.Self, r.Presence = 3, named
-		p.answer(p.want("resume"), r)
+		p = again(s, p)
 		following(p) // and it is lost before its answer
 		rest(p, "u550", "u560")
 		p.sync()
-		p.cut()
-		p = s.accept()
-		p.answer(p.want("resume"), r)
+		p = again(s, p)
 		f := following(p)
 		rest(p, "u550")
 		p.sync()
