@@ -18,18 +18,11 @@ const (
 // expiry reads the end of a JWT's life without checking its signature, which is
 // the server's to check. False: no JWT, or it says nothing.
 func expiry(token string) (time.Time, bool) {
-	parts := strings.Split(token, ".")
-	if len(parts) != 3 {
-		return time.Time{}, false
-	}
-	raw, err := base64.RawURLEncoding.DecodeString(parts[1])
-	if err != nil {
-		return time.Time{}, false
-	}
 	var claims struct {
 		Exp float64 `json:"exp"`
 	}
-	if json.Unmarshal(raw, &claims) != nil || claims.Exp <= 0 || claims.Exp > 1<<40 {
+	parts := strings.Split(token, ".")
+	if len(parts) != 3 || !decode(parts[1], &claims) || claims.Exp <= 0 || claims.Exp > 1<<40 {
 		return time.Time{}, false
 	}
 	return time.UnixMilli(int64(claims.Exp * 1000)), true
@@ -38,12 +31,17 @@ func expiry(token string) (time.Time, bool) {
 // forAnyone says whether the token of an offer is for whichever node is met, without
 // checking its signature, which is that node's to check.
 func forAnyone(token string) bool {
-	payload, _, _ := strings.Cut(token, ".")
-	raw, err := base64.RawURLEncoding.DecodeString(payload)
 	var offer struct {
 		Audience string `json:"aud"`
 	}
-	return err == nil && json.Unmarshal(raw, &offer) == nil && offer.Audience == "*"
+	payload, _, _ := strings.Cut(token, ".")
+	return decode(payload, &offer) && offer.Audience == "*"
+}
+
+// decode reads the payload of a token. False: it is none.
+func decode(payload string, into any) bool {
+	raw, err := base64.RawURLEncoding.DecodeString(payload)
+	return err == nil && json.Unmarshal(raw, into) == nil
 }
 
 // fourFifths of a life: early enough for several tries.
