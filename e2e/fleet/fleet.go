@@ -111,8 +111,8 @@ func Start(t testing.TB, o Options) *Fleet {
 		}
 		maps.Copy(env, o.Env)
 		f.Nodes = append(f.Nodes, StartNode(t, fmt.Sprintf("n%d", i+1), env))
-		f.Rebalance()
 	}
+	f.Rebalance()
 	return f
 }
 
