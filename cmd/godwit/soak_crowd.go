@@ -244,21 +244,20 @@ func (c *crowd) settled(ctx context.Context, m *exodus, within time.Duration) er
 }
 
 // flaw notes what must not be and has no count of its own.
-func (c *crowd) flaw(format string, args ...any) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if len(c.flaws) < soakFlaws {
-		c.flaws = append(c.flaws, fmt.Sprintf(format, args...))
-	}
-}
+func (c *crowd) flaw(format string, args ...any) { c.note(&c.flaws, format, args...) }
 
 // stir notes that somebody was told of a change of presence that was none.
 func (c *crowd) stir(format string, args ...any) {
 	c.stirs.Add(1)
+	c.note(&c.odd, format, args...)
+}
+
+// note describes one more of a kind, if it is among the first.
+func (c *crowd) note(kind *[]string, format string, args ...any) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if len(c.odd) < soakFlaws {
-		c.odd = append(c.odd, fmt.Sprintf(format, args...))
+	if len(*kind) < soakFlaws {
+		*kind = append(*kind, fmt.Sprintf(format, args...))
 	}
 }
 
