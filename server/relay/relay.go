@@ -169,11 +169,8 @@ func (r *Relay) Heard(room string, m store.Message, whole bool) {
 func (r *Relay) clock() time.Duration { return time.Since(r.began) }
 
 // Suspect says that messages may have been missed: all heads are compared with
-// the log.
-func (r *Relay) Suspect() { r.suspect() }
-
-// suspect is Suspect, and the era that begins.
-func (r *Relay) suspect() uint64 {
+// the log. It returns the era that begins.
+func (r *Relay) Suspect() uint64 {
 	era := r.era.Add(1)
 	wait.Ring(r.verify)
 	return era
@@ -184,7 +181,7 @@ func (r *Relay) suspect() uint64 {
 // It is called before anything more is heard.
 func (r *Relay) Reset() {
 	r.anew.Store(r.era.Load() + 1)
-	r.suspect()
+	r.Suspect()
 }
 
 func (r *Relay) work(ctx context.Context, q <-chan heard) {

@@ -34,7 +34,7 @@ func (rm *Room) sound(m store.Message, whole bool) bool {
 		return whole
 	}
 	if rm.replaced(m) {
-		rm.doubted = rm.relay.suspect() // the log tells which it is
+		rm.doubted = rm.relay.Suspect() // the log tells which it is
 	}
 	if !whole || rm.trusted < max(rm.doubted, rm.relay.anew.Load()) {
 		return false
