@@ -212,11 +212,9 @@ func TestAutopipeline_AFailureIsOfAllWhoWait(t *testing.T) {
 	})
 }
 
+// The router of a Cluster sends each caller's commands by themselves.
 func TestAutopipeline_EachHasItsOwnResult(t *testing.T) {
-	each(t, Config{}, func(t *testing.T, s *Store) {
-		if s.cluster != nil {
-			return // its router sends each caller's commands by themselves
-		}
+	undivided(t, Config{}, func(t *testing.T, s *Store) {
 		const most, times = 64, 50
 		var ran, failed atomic.Int64
 		var all sync.WaitGroup

@@ -15,29 +15,32 @@ import (
 	"godwit/internal/redistest"
 )
 
-// each runs a promise of the store on the embedded server, on a real one, on a
-// Cluster and on what Sentinels watch.
+// each runs a promise of the store on the embedded server, on a real one, on
+// what Sentinels watch and on a Cluster.
 func each(t *testing.T, cfg Config, promise func(t *testing.T, s *Store)) {
 	t.Helper()
-	if cfg.Timeout == 0 {
-		cfg.Timeout = 10 * time.Second // on a busy machine, too: what is promised here is no speed
-	}
-	t.Run("embedded", func(t *testing.T) { promise(t, open(t, cfg)) })
-	t.Run("redis", func(t *testing.T) {
-		cfg.URL = redistest.Start(t).URL()
-		promise(t, open(t, cfg))
-	})
-	t.Run("cluster", func(t *testing.T) {
-		cfg.URL = redistest.Cluster(t).URL()
-		promise(t, open(t, cfg))
-	})
-	t.Run("cluster with sharded channels", func(t *testing.T) {
-		cfg := cfg
-		cfg.URL, cfg.Sharded = redistest.Cluster(t).URL(), ShardedOn
-		promise(t, open(t, cfg))
-	})
-	t.Run("sentinel", func(t *testing.T) {
-		cfg.URL = redistest.Sentinel(t).URL()
+	undivided(t, cfg, promise)
+	cluster := func(t *testing.T) string { return redistest.Cluster(t).URL() }
+	on(t, "cluster", cfg, promise, cluster)
+	cfg.Sharded = ShardedOn
+	on(t, "cluster with sharded channels", cfg, promise, cluster)
+}
+
+// undivided is each without the Cluster: one server has all keys.
+func undivided(t *testing.T, cfg Config, promise func(t *testing.T, s *Store)) {
+	t.Helper()
+	on(t, "embedded", cfg, promise, func(*testing.T) string { return "" })
+	on(t, "redis", cfg, promise, func(t *testing.T) string { return redistest.Start(t).URL() })
+	on(t, "sentinel", cfg, promise, func(t *testing.T) string { return redistest.Sentinel(t).URL() })
+}
+
+func on(t *testing.T, kind string, cfg Config, promise func(t *testing.T, s *Store), url func(t *testing.T) string) {
+	t.Helper()
+	t.Run(kind, func(t *testing.T) {
+		cfg.URL = url(t)
+		if cfg.Timeout == 0 {
+			cfg.Timeout = 10 * time.Second // on a busy machine, too: what is promised here is no speed
+		}
 		promise(t, open(t, cfg))
 	})
 }

@@ -66,11 +66,9 @@ func TestSchema_WhoIsLateLowersNothing(t *testing.T) {
 	})
 }
 
+// In a Cluster the markers are many, and none is from before versions.
 func TestMarker_AndTheVersionAreWrittenAtOnce(t *testing.T) {
-	each(t, Config{}, func(t *testing.T, s *Store) {
-		if s.cluster != nil {
-			t.Skip("there the markers are many, and no Cluster is from before versions")
-		}
+	undivided(t, Config{}, func(t *testing.T, s *Store) {
 		a, err := s.run(t.Context(), markScript, []string{markerKey, schemaKey}, "mine", Schema)
 		if err != nil || a.text(1) != "mine" {
 			t.Fatalf("%v, %v; want the marker", a, err)
