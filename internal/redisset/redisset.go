@@ -148,6 +148,9 @@ func (s *Server) answers(ctx context.Context) error {
 		if err == nil && !strings.Contains(info, own) {
 			err = errors.New("somebody else has the port")
 		}
+		if err == nil {
+			err = s.Client.Ping(ctx).Err() // refused while it reads its data
+		}
 		return err
 	})
 }
