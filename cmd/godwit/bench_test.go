@@ -357,13 +357,7 @@ func TestBench_SaysWhyItCannotRun(t *testing.T) {
 	if err := os.WriteFile(garbage, []byte("x"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	for _, c := range []struct {
-		name string
-		env  []string
-		args []string
-		code int
-		want []string
-	}{
+	saysWhy(t, "bench", []mistake{
 		{"all wrong at once", nil, []string{
 			"fanout", "--nodes", "0", "--rooms", "0", "--members", "1", "--rate", "0", "--inflight", "0", "--payload", "10", "--parallel", "0",
 			"--duration", "1ms", "--warm", "-1s", "--stalled", "-1", "--against", none, "--profile", none,
@@ -387,19 +381,7 @@ func TestBench_SaysWhyItCannotRun(t *testing.T) {
 		{"wrong settings", []string{"GODWIT_GRACE=soon"}, nil, 1, []string{"bench: fanout on the fleet: n1 ended before it was ready", "GODWIT_GRACE: expected a duration"}},
 		{"nobody there who speaks TLS", nil, []string{"--url", "wss://127.0.0.1:1/v1/ws"}, 1, []string{"bench: fanout on the fleet: client ", "refused"}},
 		{"nobody there", nil, []string{"--url", "ws://127.0.0.1:1/v1/ws"}, 1, []string{"bench: fanout on the fleet: client ", "refused"}},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			p := launch(t, c.env, append([]string{"bench"}, c.args...)...)
-			if code := p.exit(); code != c.code {
-				t.Errorf("exit %d, want %d", code, c.code)
-			}
-			for _, want := range c.want {
-				if !strings.Contains(p.String(), want) {
-					t.Errorf("%q is not in:\n%s", want, p)
-				}
-			}
-		})
-	}
+	})
 }
 
 func TestCost_IsReadFromProc(t *testing.T) {

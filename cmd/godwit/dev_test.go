@@ -283,32 +283,14 @@ func TestDev_NodesSendTheirClientsToEachOther(t *testing.T) {
 }
 
 func TestDev_SaysWhyItCannotRun(t *testing.T) {
-	for _, c := range []struct {
-		name string
-		env  []string
-		args []string
-		code int
-		want []string
-	}{
+	saysWhy(t, "dev", []mistake{
 		{"no redis-server", []string{"PATH=" + t.TempDir()}, nil, 2, []string{"redis-server is not installed; type: sudo apt-get install redis-server"}},
 		{"no nodes", nil, []string{"--nodes", "0"}, 2, []string{"--nodes: expected 1 to 16"}},
 		{"too many nodes", nil, []string{"--nodes", "17"}, 2, []string{"--nodes: expected 1 to 16"}},
 		{"wrong settings", []string{"GODWIT_GRACE=soon"}, nil, 1, []string{
 			"n1   | GODWIT_GRACE: expected a duration", "n1 ended before it listened; its log says why", "redis| ended: exit status 0",
 		}},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			p := launch(t, c.env, append([]string{"dev"}, c.args...)...)
-			if code := p.exit(); code != c.code {
-				t.Errorf("exit %d, want %d", code, c.code)
-			}
-			for _, want := range c.want {
-				if !strings.Contains(p.String(), want) {
-					t.Errorf("%q is not in:\n%s", want, p)
-				}
-			}
-		})
-	}
+	})
 }
 
 func TestDev_LeavesNoFile(t *testing.T) {

@@ -221,3 +221,29 @@ func login(t *testing.T, url, token string, change ...func(*client.Options)) (*c
 	}
 	return c, err
 }
+
+// mistake is why a command cannot run, how it exits then, and what it says.
+type mistake struct {
+	name string
+	env  []string
+	args []string
+	code int
+	want []string
+}
+
+func saysWhy(t *testing.T, command string, all []mistake) {
+	t.Helper()
+	for _, c := range all {
+		t.Run(c.name, func(t *testing.T) {
+			p := launch(t, c.env, append([]string{command}, c.args...)...)
+			if code := p.exit(); code != c.code {
+				t.Errorf("exit %d, want %d", code, c.code)
+			}
+			for _, want := range c.want {
+				if !strings.Contains(p.String(), want) {
+					t.Errorf("%q is not in:\n%s", want, p)
+				}
+			}
+		})
+	}
+}

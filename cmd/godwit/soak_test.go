@@ -185,13 +185,7 @@ func TestSoak_ItsTimeIsBounded(t *testing.T) {
 }
 
 func TestSoak_SaysWhyItCannotRun(t *testing.T) {
-	for _, c := range []struct {
-		name string
-		env  []string
-		args []string
-		code int
-		want []string
-	}{
+	saysWhy(t, "soak", []mistake{
 		{"all wrong at once", nil, []string{
 			"--nodes", "1", "--clients", "1", "--rooms", "0", "--rate", "0", "--rollouts", "0",
 			"--budget", "0s", "--timeout", "-1s", "--redis", "localhost",
@@ -209,17 +203,5 @@ func TestSoak_SaysWhyItCannotRun(t *testing.T) {
 		{"no place for logs", nil, []string{"--logs", filepath.Join(t.TempDir(), "none", "x")}, 2, []string{"--logs: "}},
 		{"no redis-server", []string{"PATH=" + t.TempDir()}, nil, 2, []string{"redis-server is not installed; type: sudo apt-get install redis-server"}},
 		{"wrong settings", []string{"GODWIT_GRACE=soon"}, nil, 1, []string{"GODWIT_GRACE: expected a duration", "n1 ended before it was ready: exit status 2"}},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			p := launch(t, c.env, append([]string{"soak"}, c.args...)...)
-			if code := p.exit(); code != c.code {
-				t.Errorf("exit %d, want %d", code, c.code)
-			}
-			for _, want := range c.want {
-				if !strings.Contains(p.String(), want) {
-					t.Errorf("%q is not in:\n%s", want, p)
-				}
-			}
-		})
-	}
+	})
 }
