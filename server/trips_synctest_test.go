@@ -2,6 +2,7 @@ package server_test
 
 import (
 	"context"
+	"fmt"
 	"net"
 	"testing"
 	"testing/synctest"
@@ -57,26 +58,26 @@ func TestRoundTrips_EveryRequestWaitsForAsFewAsItCan(t *testing.T) {
 		synctest.Wait()
 		time.Sleep(time.Second)
 
-		ann := &person{t: t, Conn: dial(t, f, 1)}
-		hello := trips(t, func() error {
-			return ann.Call(t.Context(), "hello", wire.Hello{Token: "dev:ann"}, &ann.session)
-		})
-		known := trips(t, func() error { return ann.Call(t.Context(), "room.join", wire.Join{Room: "lobby"}, nil) })
-		fresh := trips(t, func() error { return ann.Call(t.Context(), "room.join", wire.Join{Room: "another"}, nil) })
-		send := trips(t, func() error { return ann.say("hi", 1) })
-		resume := 0
-		for range 2 { // the first time its scripts are not known yet
-			ann.Drop()
-			time.Sleep(time.Second)
-			back := &person{t: t, Conn: dial(t, f, 1), session: ann.session}
-			resume = trips(t, func() error {
-				return back.Call(t.Context(), "resume", wire.Resume{Session: ann.session.Session, Secret: ann.session.Secret}, nil)
+		hello, known, fresh, send, resume := 100, 100, 100, 100, 100
+		fewest := func(of *int, what func() error) { *of = min(*of, trips(t, what)) }
+		for i := range 5 { // one of them shares the way with nothing that a node does by itself
+			room := fmt.Sprintf("room %d", i)
+			p := &person{t: t, Conn: dial(t, f, 1)}
+			fewest(&hello, func() error {
+				return p.Call(t.Context(), "hello", wire.Hello{Token: fmt.Sprintf("dev:ann%d", i)}, &p.session)
 			})
-			ann = back
+			fewest(&known, func() error { return p.Call(t.Context(), "room.join", wire.Join{Room: "lobby"}, nil) })
+			fewest(&fresh, func() error { return p.Call(t.Context(), "room.join", wire.Join{Room: room}, nil) })
+			fewest(&send, func() error { return p.say("hi", 1) })
+			p.Drop()
+			time.Sleep(time.Second)
+			back := &person{t: t, Conn: dial(t, f, 1)}
+			fewest(&resume, func() error {
+				return back.Call(t.Context(), "resume", wire.Resume{Session: p.session.Session, Secret: p.session.Secret}, nil)
+			})
 		}
-		if hello+known > 3 || fresh > known+1 || send > 1 || resume > 6 {
-			t.Errorf("hello %d, join %d, of a room new to the node %d, send %d, resume %d; want 3 at most for the first two, 1 more, 1, and 6",
-				hello, known, fresh, send, resume)
+		if hello != 2 || known != 1 || fresh != 2 || send != 1 || resume > 6 {
+			t.Errorf("hello %d, join %d, of a room new to the node %d, send %d, resume %d; want 2, 1, 2, 1 and 5, or 6 where its greatest answer comes in two pieces", hello, known, fresh, send, resume)
 		}
 	})
 }
