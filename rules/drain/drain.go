@@ -1,5 +1,5 @@
 // Package drain decides how a whole node's sessions move: in which order, who is
-// in a call last, how fast, and to which nodes.
+// in a call last, how fast, to which nodes, and how many at once to each.
 //
 // It offers nothing itself and knows no clock: what the fleet looks like, and
 // how far the drain is, are arguments.
@@ -16,6 +16,8 @@ type Node struct {
 	Revision string
 	Started  time.Time // by the store's clock
 	Load     int       // sessions attached, and offered to it
+	Offers   int       // under way to it, asks included
+	Asks     int       // for a place there, not answered yet
 	Ready    bool      // live, and takes sessions
 	Live     bool      // its lease stands, though it may drain; who is ready need not say so
 }
