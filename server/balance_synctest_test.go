@@ -142,7 +142,7 @@ func (p *person) follow(f *trial.Fleet, moves chan<- passage) {
 			return
 		}
 		var o wire.Redirect
-		if n.Method != "redirect" || json.Unmarshal(n.Params, &o) != nil {
+		if n.Method != "redirect" || json.Unmarshal(n.Params, &o) != nil || o.URL == p.lost {
 			continue
 		}
 		conn, err := f.Dial(context.Background(), "tcp", strings.TrimSuffix(strings.TrimPrefix(o.URL, "ws://"), "/"))

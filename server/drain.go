@@ -18,10 +18,6 @@ const (
 	// drainCrowd is for how many sessions the drain waits one more drainLook
 	// before it looks again for new ones: a look walks them all.
 	drainCrowd = 1000
-	// drainAsking is how many sessions are offered a node at once, and
-	// drainOffers how many offers may stand.
-	drainAsking = 64
-	drainOffers = 512
 	// drainAgain is after about which time a session is tried again of which
 	// another offer stood, or which had moved on: its socket is closed by then, or
 	// it is here with a new gen.
@@ -51,7 +47,7 @@ var (
 type drainer struct {
 	n     *Node
 	began time.Time
-	slots chan struct{} // cap drainAsking; only run puts into it
+	slots chan struct{} // one a question that may be open at once; only run puts into it
 	quit  chan struct{} // closed by undo
 	ended chan struct{} // closed when run has returned
 
@@ -77,6 +73,7 @@ type drainer struct {
 	again   []retry                   // in the order of time
 	failed  map[*session.Session]tries
 	turned  map[*session.Session]string // the target that did not take it
+	held    bool                        // in this round: enough offers are under way
 }
 
 // pace is a drain's plan, and what it counts from.
@@ -104,7 +101,7 @@ func (n *Node) turn(order string, budget time.Duration, final bool) (d *drainer,
 		return d, false
 	}
 	n.drain = &drainer{
-		n: n, began: time.Now(), slots: make(chan struct{}, drainAsking),
+		n: n, began: time.Now(), slots: make(chan struct{}, drain.Asks(n.cfg.Offers)),
 		quit: make(chan struct{}), ended: make(chan struct{}),
 		seen:  make(map[*session.Session]bool),
 		state: store.DrainRunning, order: order, final: final, pace: n.paced(budget),
@@ -251,6 +248,7 @@ func (d *drainer) loop(ctx context.Context) error {
 	for round, begun := 0, 0; ; round++ {
 		d.mu.Lock()
 		p := d.pace
+		d.held = false
 		d.mu.Unlock()
 		if p.since != since {
 			since, begun, d.redone = p.since, 0, 0
@@ -266,7 +264,7 @@ func (d *drainer) loop(ctx context.Context) error {
 		if round%(1+d.n.hub.Len()/drainCrowd) == 0 {
 			d.gather(p.Bye(after))
 		}
-		for due := p.Due(after) + d.redone; begun < due && d.line.Len() > 0 && len(d.slots) < drainAsking && d.n.mover.Sent() < drainOffers; begun++ {
+		for due := p.Due(after) + d.redone; begun < due && d.line.Len() > 0 && d.mayBegin(); begun++ {
 			d.begin(ctx, d.line.Next((*session.Session).Calling))
 		}
 		select {
@@ -277,6 +275,14 @@ func (d *drainer) loop(ctx context.Context) error {
 		case <-tick.C:
 		}
 	}
+}
+
+// mayBegin says whether there is room for one more offer, as far as is known.
+func (d *drainer) mayBegin() bool {
+	d.mu.Lock()
+	held := d.held
+	d.mu.Unlock()
+	return !held && len(d.slots) < cap(d.slots) && d.n.mover.Sent() < d.n.cfg.Offers
 }
 
 // empty says whether there is nobody left, and nobody on the way in or out. A

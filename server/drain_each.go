@@ -34,11 +34,15 @@ func (d *drainer) begin(ctx context.Context, s *session.Session) {
 		if err == nil {
 			return
 		}
+		held := errors.Is(err, move.ErrHeld)
 		later := errors.Is(err, store.ErrBusy) || errors.Is(err, store.ErrMoved) || errors.Is(err, store.ErrGone)
 		d.mu.Lock()
 		delete(d.offered, s)
 		vain := d.failed[s]
 		switch {
+		case held:
+			d.held = true
+			d.retryLocked(s, 0)
 		case errors.Is(err, store.ErrUnavailable):
 			vain.away++
 			later = vain.away < drainTries
@@ -51,7 +55,7 @@ func (d *drainer) begin(ctx context.Context, s *session.Session) {
 			d.retryLocked(s, drainAgain*3/4+rand.N(drainAgain/2)) // not all of them at once
 		}
 		d.mu.Unlock()
-		if !later && ctx.Err() == nil {
+		if !held && !later && ctx.Err() == nil {
 			d.n.log.Debug("not moved", "session", s.ID(), "error", err)
 			d.sayBye(s)
 		}
@@ -103,7 +107,7 @@ func untaken(why string) bool {
 func (d *drainer) resolve(ctx context.Context) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	for ; len(d.unsure) > 0 && len(d.slots) < drainAsking; d.unsure = d.unsure[1:] {
+	for ; len(d.unsure) > 0 && len(d.slots) < cap(d.slots); d.unsure = d.unsure[1:] {
 		s := d.unsure[0]
 		d.asking++
 		d.slots <- struct{}{} // there is one

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"fmt"
@@ -13,6 +14,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 
 	"godwit/measure"
+	"godwit/rules/drain"
 	"godwit/rules/handle"
 	"godwit/server/auth"
 	"godwit/server/fleet"
@@ -39,6 +41,7 @@ type Config struct {
 	Lease       time.Duration
 	DrainBudget time.Duration
 	MaxSessions int           // 0: no limit
+	Offers      int           // under way at once in a drain; 0: drain.Offers
 	Trace       *trace.Tracer // nil: no send is followed
 
 	// Allowed is asked before anything is written of this node, until it is nil
@@ -81,6 +84,7 @@ func New(cfg Config, st *store.Store, verifier *auth.Verifier, log *slog.Logger)
 	if cfg.Node.Boot == "" {
 		cfg.Node.Boot = rand.Text()[:12]
 	}
+	cfg.Offers = cmp.Or(cfg.Offers, drain.Offers)
 	n := &Node{cfg: cfg, store: st, log: log, hub: hub.NewRegistry[*session.Session](), started: time.Now(), refused: newRefused(), drains: newDrains()}
 	ref := cfg.Node
 	n.custody = &watch.Custody{
@@ -100,7 +104,7 @@ func New(cfg Config, st *store.Store, verifier *auth.Verifier, log *slog.Logger)
 	n.lease = watch.NewLease(st, cfg.Lease, n.record, n.whole, n.reclaim, log)
 	n.leaving = watch.NewDepartures(st, ref, log)
 	n.mover = move.New(move.Config{
-		Ref: ref, NodeURL: cfg.URL, PublicURL: cfg.PublicURL, Life: cfg.OfferTTL, MaxSessions: cfg.MaxSessions,
+		Ref: ref, NodeURL: cfg.URL, PublicURL: cfg.PublicURL, Life: cfg.OfferTTL, MaxSessions: cfg.MaxSessions, Offers: cfg.Offers,
 	}, st, n.hub.Len, n.draining.Load, log)
 	n.fleet, n.orders = fleet.New(st, ref), newOrders(n)
 	n.sweep = &watch.Sweep{Store: st, Ref: ref, Lease: n.lease, Log: log}

@@ -92,8 +92,8 @@ func TestOffer_TellsHowLongItStillHolds(t *testing.T) {
 	})
 }
 
-// A node that is gone, and has the least by what is known of it, is asked by as
-// many as may ask at once, and by nobody after them.
+// A node that is gone, and has the least by what is known of it, is asked by its
+// share of those who may ask at once, and by nobody after them.
 func TestDrain_MovesAllThoughOneOfTheOthersIsSilent(t *testing.T) {
 	const many = 120
 	short := func(s *trial.Settings, node string) {

@@ -44,7 +44,7 @@ func (n *Node) Stats() Stats {
 	s := Stats{
 		Sessions: n.door.Stats, Relay: &n.relay.Stats, Presence: &n.board.Stats, Ear: &n.sub.Stats,
 		Sweep: n.sweep, Calls: n.calls, Moves: n.mover.Stats, Refused: n.refused, Drains: n.drains,
-		Attached: n.hub.Len(), Rooms: n.relay.Len(), Offers: n.mover.Sent(), Places: n.mover.Pending(),
+		Attached: n.hub.Len(), Rooms: n.relay.Len(), Offers: n.mover.Standing(), Places: n.mover.Pending(),
 		Leaving: n.leaving.Len(), Deaf: n.sub.Deaf(now), DeafFor: n.sub.DeafFor(now),
 	}
 	if d := n.lastDrain(); d != nil {

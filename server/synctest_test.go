@@ -24,6 +24,8 @@ type person struct {
 	session wire.Session
 	// known is how present others are, as far as this one was told.
 	known map[string]uint8
+	// lost is the URL of a node that it cannot reach.
+	lost string
 }
 
 // next is the next notice, but for those that tell of somebody for the first time.

@@ -53,8 +53,10 @@ func (b *Balance) round(ctx context.Context) error {
 		return err
 	}
 	load, self := b.Hub.Len(), m.cfg.Ref.String()
-	seen := m.seen(nodes, nil)
-	m.passOver(seen)
+	m.mu.Lock()
+	seen := m.seenLocked(nodes, nil)
+	m.passOverLocked(seen)
+	m.mu.Unlock()
 	for i := range seen {
 		if seen[i].ID == self {
 			seen[i].Load = load - m.Sent() // what the store has is older, and counts those that leave
@@ -73,7 +75,7 @@ func (b *Balance) round(ctx context.Context) error {
 		switch {
 		case err == nil:
 			n--
-		case errors.Is(err, store.ErrUnavailable):
+		case errors.Is(err, store.ErrUnavailable), errors.Is(err, ErrHeld):
 			return err
 		}
 	}

@@ -48,6 +48,7 @@ type Config struct {
 	NodeURL, PublicURL string
 	Life               time.Duration // of an offer
 	MaxSessions        int           // 0: no limit
+	Offers             int           // under way at once, for a drain or a balance
 }
 
 // Mover moves sessions. It is the session.Moves of its node.
@@ -68,7 +69,7 @@ type Mover struct {
 
 	mu   sync.Mutex
 	kept map[string]place     // guarded by mu: for who is still to come, by offer
-	sent map[string]int       // guarded by mu: offers under way, by target
+	sent map[string]sent      // guarded by mu: by target
 	keys map[store.Ref]string // guarded by mu: of other nodes' lives; a life's never changes
 	// silent are the targets that did not answer when they were asked last, and
 	// until when they are passed over.
@@ -85,6 +86,9 @@ type place struct {
 	sum string // of the token that will be shown, as its issuer has said; it may not have
 }
 
+// sent is what is under way to a target.
+type sent struct{ offers, asks int } // asks are those offers that wait for its word
+
 // saying is a word and whom it is for.
 type saying struct {
 	to   store.Ref
@@ -99,7 +103,7 @@ func New(cfg Config, st *store.Store, load func() int, leaving func() bool, log 
 	}
 	return &Mover{
 		cfg: cfg, store: st, log: log, key: key, load: load, leaving: leaving,
-		words: make(chan saying, wordsMost), desk: ask.New(st), Stats: newStats(), kept: make(map[string]place), sent: make(map[string]int),
+		words: make(chan saying, wordsMost), desk: ask.New(st), Stats: newStats(), kept: make(map[string]place), sent: make(map[string]sent),
 		keys: make(map[store.Ref]string), silent: make(map[string]time.Time),
 	}
 }
@@ -136,15 +140,25 @@ func (m *Mover) say(to store.Ref, w store.Word) {
 // Possible says whether there is a way to send anybody to another node.
 func (m *Mover) Possible() bool { return m.cfg.NodeURL != "" || m.cfg.PublicURL != "" }
 
-// Sent is how many offers are under way.
+// Sent is how many offers are under way, those for which a place is asked included.
 func (m *Mover) Sent() int {
+	sent, _ := m.under()
+	return sent
+}
+
+// Standing is how many offers clients have.
+func (m *Mover) Standing() int {
+	sent, asks := m.under()
+	return sent - asks
+}
+
+func (m *Mover) under() (offers, asks int) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	n := 0
-	for _, of := range m.sent {
-		n += of
+	for _, to := range m.sent {
+		offers, asks = offers+to.offers, asks+to.asks
 	}
-	return n
+	return offers, asks
 }
 
 // Key is the public half of what this node signs offers with.
@@ -171,6 +185,9 @@ var (
 	// ErrNotYet is an ErrNoTarget for the time being: there is another node, which
 	// is silent, full, or about to join.
 	ErrNotYet = fmt.Errorf("%w yet", ErrNoTarget)
+	// ErrHeld says that each node that could be offered holds its share of what may
+	// be under way: one of those has to end first.
+	ErrHeld = errors.New("enough offers are under way")
 	// ErrUnable says that the client does not follow redirects.
 	ErrUnable = errors.New("the client follows no redirect")
 )
@@ -190,11 +207,11 @@ type Why struct {
 // Offer offers a session another node. It returns once the client has been
 // told, or with the reason why there is no offer.
 //
-// Errors: ErrNoTarget, ErrNotYet, ErrUnable, store.ErrBusy, store.ErrMoved, store.ErrGone,
+// Errors: ErrNoTarget, ErrNotYet, ErrHeld, ErrUnable, store.ErrBusy, store.ErrMoved, store.ErrGone,
 // store.ErrUnavailable.
 func (m *Mover) Offer(ctx context.Context, s *session.Session, why Why) error {
 	err := m.offer(ctx, s, why)
-	if err != nil {
+	if err != nil && !errors.Is(err, ErrHeld) { // tried again, it becomes something
 		m.count(why, unoffered(err))
 	}
 	return err
@@ -235,6 +252,7 @@ func (m *Mover) offer(ctx context.Context, s *session.Session, why Why) error {
 	}
 	o.Target = to.target
 	if err := m.tell(ctx, s, o, to, why); err != nil {
+		m.towards(o.Target.String(), -1, 0)
 		m.release(o)
 		return err
 	}
@@ -264,14 +282,14 @@ func (m *Mover) sign(o store.Offer, url string) (way, error) {
 	return way{o.Target, url, token, until}, err
 }
 
-// tell hands the offer to the session.
+// tell hands the offer to the session. It is under way until it is over; with an
+// error it never is.
 func (m *Mover) tell(ctx context.Context, s *session.Session, o store.Offer, to way, why Why) error {
 	target := o.Target.String()
-	m.towards(target, 1)
-	err := s.Offer(ctx, session.Offering{
+	return s.Offer(ctx, session.Offering{
 		Offer: o, URL: to.url, Token: to.token, Life: m.cfg.Life, Until: to.until, Reason: why.Reason, Final: why.Final,
 		Over: func(state store.OfferState, refusal string) {
-			m.towards(target, -1)
+			m.towards(target, -1, 0)
 			if state != store.OfferCommitted && state != "" {
 				m.release(o)
 			}
@@ -282,16 +300,20 @@ func (m *Mover) tell(ctx context.Context, s *session.Session, o store.Offer, to 
 			}
 		},
 	})
-	if err != nil {
-		m.towards(target, -1)
-	}
-	return err
 }
 
-func (m *Mover) towards(target string, n int) {
+// towards notes that more, or fewer, are under way to a target.
+func (m *Mover) towards(target string, offers, asks int) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.sent[target] += n; m.sent[target] == 0 {
+	m.towardsLocked(target, offers, asks)
+}
+
+func (m *Mover) towardsLocked(target string, offers, asks int) {
+	to := m.sent[target]
+	to.offers += offers
+	to.asks += asks
+	if m.sent[target] = to; to == (sent{}) {
 		delete(m.sent, target)
 	}
 }
