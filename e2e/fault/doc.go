@@ -4,6 +4,9 @@
 // of its work, right before or after a command, so that a test can let something
 // happen just then.
 //
+// Between a client and its nodes it does less: at a moment of a redirect a Line
+// cuts sockets, or stops their bytes.
+//
 // It decides only what becomes of pub/sub messages whose channel it was told to
 // spoil, and of the one command it was told to hold. It understands as much of RESP2
 // and RESP3 as it takes to find where a value ends.
