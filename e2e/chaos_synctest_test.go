@@ -12,6 +12,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"godwit/e2e/fault"
 	"godwit/internal/pipe"
 	"godwit/internal/trial"
 )
@@ -63,6 +64,11 @@ func TestChaos_ARolloutThatNobodyNotices(t *testing.T) {
 
 // bubble is a fleet in virtual time, and a crowd that talks in it.
 func bubble(t *testing.T, rng *rand.Rand, people size, change func(*trial.Settings)) (*trial.Fleet, *crowd) {
+	return bubbleOver(t, rng, people, change, func(_ int, network fault.Dialler) fault.Dialler { return network })
+}
+
+// bubbleOver is bubble where each person has a way of its own to the network.
+func bubbleOver(t *testing.T, rng *rand.Rand, people size, change func(*trial.Settings), way func(person int, network fault.Dialler) fault.Dialler) (*trial.Fleet, *crowd) {
 	const nodes = 3
 	f := trial.Start(trial.Options{Nodes: nodes, Bubble: true, Change: change})
 	t.Cleanup(f.Close)
@@ -79,7 +85,7 @@ func bubble(t *testing.T, rng *rand.Rand, people size, change func(*trial.Settin
 			return slices.Concat(all[first:], all[:first])
 		},
 		token: func(user string) string { return "dev:" + user },
-		dial:  f.Dial,
+		dial:  func(person int) fault.Dialler { return way(person, f.Dial) },
 		redis: rdb,
 	}, people, rng)
 }

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
-	"net"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -16,6 +15,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"godwit/client"
+	"godwit/e2e/fault"
 	"godwit/e2e/fleet"
 	"godwit/e2e/ledger"
 	"godwit/wire"
@@ -25,7 +25,7 @@ import (
 type stage struct {
 	urls  func(first int) []string // of all nodes, that of number first in front
 	token func(user string) string
-	dial  func(ctx context.Context, network, addr string) (net.Conn, error) // nil: the network
+	dial  func(person int) fault.Dialler // nil: the network
 	redis redis.UniversalClient
 }
 
@@ -110,11 +110,15 @@ func gather(t *testing.T, at stage, s size, rng *rand.Rand) *crowd {
 		}
 		slices.Sort(p.home)
 		p.home = slices.Compact(p.home)
+		var dial fault.Dialler
+		if at.dial != nil {
+			dial = at.dial(i)
+		}
 		var err error
 		p.client, err = client.Dial(t.Context(), client.Options{
 			URLs:       at.urls(i),
 			Token:      func(context.Context) (string, error) { return at.token(p.user), nil },
-			Dial:       at.dial,
+			Dial:       dial,
 			Device:     p.who,
 			MaxBackoff: 2 * time.Second,
 			OnState: func(s client.State) {
