@@ -45,7 +45,7 @@ type Config struct {
 	Trace       *trace.Tracer // nil: no send is followed
 
 	// Allowed is asked before anything is written of this node, until it is nil
-	// and the node has joined; a nil func allows.
+	// and the node has joined, and again when its lease was over; a nil func allows.
 	Allowed func(context.Context) error
 }
 
@@ -199,7 +199,7 @@ func isClosed(ch <-chan struct{}) bool {
 
 // whole is done before each renewal of the lease.
 func (n *Node) whole(ctx context.Context) error {
-	if n.cfg.Allowed != nil && !n.lease.Held() {
+	if n.cfg.Allowed != nil && n.lease.Fenced(time.Now()) {
 		if err := n.cfg.Allowed(ctx); err != nil {
 			return fmt.Errorf("ask whether the node may join: %w", err)
 		}

@@ -13,8 +13,27 @@ type channel struct {
 	sent bool
 	// pending counts the commands of this connection that are not answered.
 	pending int
+	wish
+}
+
+// wish is what comes of a channel's being followed.
+type wish struct {
 	waiters []*latch // opened when it is followed, or wanted no more
-	owed    debt     // when it is followed
+	owed    debt     // told when it is
+	tries   int      // in vain, one after the other: its slot was elsewhere
+}
+
+// and is two wishes for one channel.
+func (w wish) and(other wish) wish {
+	return wish{append(w.waiters, other.waiters...), max(w.owed, other.owed), max(w.tries, other.tries)}
+}
+
+// release ends the wait of those who asked for the channel.
+func (w *wish) release() {
+	for _, l := range w.waiters {
+		l.open()
+	}
+	w.waiters = nil
 }
 
 // debt is what a channel's messages may have missed while nobody followed it. A
@@ -30,18 +49,6 @@ const (
 func (c *channel) lacks() bool { return c.wanted && (!c.sent || c.pending > 0) }
 
 func (c *channel) followed() bool { return c.sent && c.pending == 0 }
-
-// release ends the wait of those who asked for a channel.
-func (c *channel) release() {
-	release(c.waiters)
-	c.waiters = nil
-}
-
-func release(waiters []*latch) {
-	for _, l := range waiters {
-		l.open()
-	}
-}
 
 // channels are those of a follower, and what its connection has been told of them.
 // Its owner keeps it from being used at once.
@@ -83,19 +90,24 @@ func (cs *channels) change(c *channel, how func()) {
 	}
 }
 
-// follow asks for a channel, and opens the latch when it is followed.
-func (cs *channels) follow(name string, when *latch) {
+// follow asks for a channel.
+func (cs *channels) follow(name string, w wish) {
 	c := cs.all[name]
 	if c == nil {
 		c = &channel{name: name}
 		cs.all[name] = c
 	}
 	cs.change(c, func() { c.wanted = true })
-	if c.followed() {
-		when.open()
-	} else {
-		c.waiters = append(c.waiters, when)
+	if c.wish = c.wish.and(w); c.followed() {
+		cs.paid(c)
 	}
+}
+
+// paid is for a channel that is followed.
+func (cs *channels) paid(c *channel) {
+	c.release()
+	cs.owed = max(cs.owed, c.owed)
+	c.wish = wish{}
 }
 
 // drop ends follow.
@@ -105,10 +117,14 @@ func (cs *channels) drop(name string) {
 	}
 }
 
-// forget is for a new connection, which follows nothing yet.
+// forget is for a new connection, which follows nothing yet: what the last one
+// followed may have been missed since.
 func (cs *channels) forget() {
 	cs.asked = nil
 	for _, c := range cs.all {
+		if c.followed() {
+			c.owed = owesReset
+		}
 		cs.change(c, func() { c.sent, c.pending = false, 0 })
 	}
 }
@@ -150,33 +166,24 @@ func (cs *channels) answered(name string, follow bool) bool {
 	}
 	c := cs.pop().channel
 	if c.followed() {
-		c.release()
-		cs.owed, c.owed = max(cs.owed, c.owed), owesNothing
+		cs.paid(c)
 	}
 	return true
 }
 
-// adopt takes over a channel that another follower had.
-func (cs *channels) adopt(name string, w *wish) {
-	for _, when := range w.waiters {
-		cs.follow(name, when)
-	}
-	cs.follow(name, newLatch(1))
-	c := cs.all[name]
-	c.owed = max(c.owed, w.owed)
-}
-
-// take is drop of a channel that another follower is to have: with those who wait
-// for it, and what it owes. heard says whether the connection still hears it.
-func (cs *channels) take(name string, heard bool) (waiters []*latch, owed debt) {
+// take is drop of a channel that another follower is to have, with what comes of
+// that. heard says whether the connection still hears it.
+func (cs *channels) take(name string, heard bool) (w wish) {
 	c := cs.all[name]
 	if c == nil {
-		return nil, owesNothing
+		return w
 	}
-	waiters, owed = c.waiters, c.owed
-	c.waiters, c.owed = nil, owesNothing
+	w, c.wish = c.wish, wish{}
+	if c.followed() {
+		w.owed = max(w.owed, cs.owed) // it was not told of yet
+	}
 	cs.change(c, func() { c.wanted, c.sent = false, c.sent && heard })
-	return waiters, owed
+	return w
 }
 
 // pop takes off what was asked first.
@@ -192,6 +199,9 @@ func (cs *channels) pop() ask {
 // fits says whether an error may be the answer to what was asked first: one that
 // names a slot is that of its channel.
 func (cs *channels) fits(err error) bool {
+	if len(cs.asked) == 0 {
+		return false
+	}
 	f := strings.Fields(err.Error())
 	if len(f) != 3 {
 		return true

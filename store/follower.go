@@ -36,16 +36,20 @@ type follower struct {
 	// owned by run
 	conn  *redis.PubSub
 	at    *redis.Client // the primary, of sharded channels
-	again bool          // what it follows was followed before: a reset is due
+	ended int           // sharded channels that the server has ended on this connection
 }
 
 func (s *Subscriber) newFollower(own string) *follower {
 	return &follower{sub: s, own: own, kick: make(chan struct{}, 1), heard: make(chan string, 256), channels: newChannels()}
 }
 
-func (f *follower) follow(name string, when *latch) {
+// follow asks for a channel, which another follower may have had.
+func (f *follower) follow(name string, w wish) {
 	f.mu.Lock()
-	f.channels.follow(name, when)
+	f.channels.follow(name, w)
+	if w.owed == owesReset {
+		f.sub.hears(f, false) // until settle
+	}
 	f.mu.Unlock()
 	f.wake()
 }
@@ -57,19 +61,8 @@ func (f *follower) drop(name string) {
 	f.wake()
 }
 
-// adopt takes over a channel of which another follower has lost the slot.
-func (f *follower) adopt(name string, w *wish) {
-	if w.owed == owesReset {
-		f.sub.hears(f, false)
-	}
-	f.mu.Lock()
-	f.channels.adopt(name, w)
-	f.mu.Unlock()
-	f.wake()
-}
-
 // take gives a channel away.
-func (f *follower) take(name string) ([]*latch, debt) {
+func (f *follower) take(name string) wish {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	defer f.wake()
@@ -85,15 +78,18 @@ func (f *follower) wake() {
 
 // run follows until ctx ends, over as many connections as it takes.
 func (f *follower) run(ctx context.Context) {
+	f.sub.hears(f, false)
 	for level := slog.LevelWarn; ctx.Err() == nil; level = slog.LevelDebug {
-		f.sub.hears(f, false)
 		err := f.connection(ctx)
 		if ctx.Err() != nil {
 			return
 		}
 		f.sub.Stats.Lost.Add(1)
-		if !f.deaf.Load() {
+		if f.sub.hears(f, false) {
 			level = slog.LevelWarn // it did hear; a store that stays away is said once
+		}
+		if f.shard != "" {
+			f.sub.shards.doubt() // the slots may have gone elsewhere
 		}
 		f.sub.store.cfg.Logger.Log(ctx, level, "subscription lost; trying again", "error", err)
 		pause := time.NewTimer(redialEvery)
@@ -117,11 +113,7 @@ func (f *follower) connection(ctx context.Context) error {
 	for len(f.heard) > 0 {
 		<-f.heard
 	}
-	f.mu.Lock()
-	f.channels.forget()
-	f.channels.follow(f.own, newLatch(1))
-	f.channels.ask(f.own, true)
-	f.mu.Unlock()
+	f.anew()
 	// The first command dials: a connection that is not there has nothing to read.
 	if err := f.subscribe(ctx, []string{f.own}); err != nil {
 		conn.Close()
@@ -142,6 +134,15 @@ func (f *follower) connection(ctx context.Context) error {
 		err = cause
 	}
 	return err
+}
+
+// anew is for a new connection, which is asked for the follower's own channel first.
+func (f *follower) anew() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.channels.forget()
+	f.channels.follow(f.own, wish{})
+	f.channels.ask(f.own, true)
 }
 
 // write sends what changed to the connection, and the probes, until one fails.
@@ -232,6 +233,9 @@ func (f *follower) receive(ctx context.Context) error {
 			}
 		case *redis.Message:
 			f.sub.dispatch(f, m)
+			if m.Channel == f.own {
+				f.settle() // what lacked may have been dropped, or taken away
+			}
 		}
 	}
 }
@@ -241,35 +245,33 @@ func (f *follower) confirm(m *redis.Subscription) error {
 	f.mu.Lock()
 	asked := f.channels.answered(m.Channel, m.Kind == "subscribe" || m.Kind == "ssubscribe")
 	f.mu.Unlock()
-	if !asked && m.Kind == "sunsubscribe" {
-		asked = f.moved(m.Channel)
-	}
-	if !asked {
-		// The client library replaced the connection by itself.
-		return errors.New("a confirmation that was not asked for")
+	switch {
+	case asked:
+	case m.Kind == "sunsubscribe":
+		if err := f.moved(m.Channel); err != nil {
+			return err
+		}
+	default:
+		return errUnasked
 	}
 	f.settle()
 	return nil
 }
 
+// errUnasked says that the client library has replaced the connection by itself.
+var errUnasked = errors.New("a confirmation that was not asked for")
+
 // settle tells of what may have been missed, when everything is heard again.
 func (f *follower) settle() {
 	f.mu.Lock()
-	all, owed := f.channels.lacking == 0, f.channels.owed
-	if all {
-		f.channels.owed = owesNothing
-	}
-	f.mu.Unlock()
-	if !all {
+	if f.channels.lacking > 0 {
+		f.mu.Unlock()
 		return
 	}
-	if f.deaf.Load() {
-		f.sub.hears(f, true)
-		if f.again {
-			owed = owesReset
-		}
-		f.again = true
-	}
+	owed := f.channels.owed
+	f.channels.owed = owesNothing
+	f.sub.hears(f, true)
+	f.mu.Unlock()
 	switch owed { // without mu: who is told may hold locks under which it follows
 	case owesLook:
 		f.sub.out.Suspect()

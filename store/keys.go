@@ -123,6 +123,9 @@ func (r Ref) sessionsKey() string { return r.prefix() + "sessions" } // set of s
 func (r Ref) drainKey() string    { return r.prefix() + "drain" }    // hash; how its last drain goes: written by the node, lives as the record does
 func (r Ref) channel() string     { return r.prefix() + "ctl" }      // pub/sub: probes, and word from other nodes
 
+// probe is a sharded channel of the node, in the slot of a tag: its own probes.
+func (r Ref) probe(tag string) string { return "gw:{" + tag + "}:probe:" + r.Node + "/" + r.Boot }
+
 // clientKey holds the session that claimed a client id: string, ClaimTTL,
 // renewed by the node that holds the session.
 func clientKey(client uint32) string {

@@ -40,7 +40,7 @@ func TestKeyspace_TheDocNamesWhatTheCodeBuilds(t *testing.T) {
 	if got := named("Keys"); !slices.Equal(got, keys) {
 		t.Errorf("keys of the page:\n%s\nof the code:\n%s", strings.Join(got, "\n"), strings.Join(keys, "\n"))
 	}
-	channels := []string{n.channel(), r.channel(), u.channel()}
+	channels := []string{n.probe("m:N"), n.channel(), r.channel(), u.channel()}
 	if got := named("Channels"); !slices.Equal(got, channels) {
 		t.Errorf("channels of the page %v, of the code %v", got, channels)
 	}

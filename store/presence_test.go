@@ -270,8 +270,12 @@ func TestAnnounce_IsNotCutOffByTheEndOfWhoSetIt(t *testing.T) {
 		}
 		e := hearing(t, s, []string{"bob"}, nil)
 		ctx, cancel := context.WithCancel(t.Context())
+		called := deviceScript
+		if s.cluster != nil {
+			called = s.cluster.version(called)
+		}
 		everywhere(t, s, func(c *redis.Client) error {
-			c.AddHook(after{deviceScript.sha, cancel})
+			c.AddHook(after{called.sha, cancel})
 			return nil
 		})
 		if _, _, err := s.SetPresence(ctx, m, presence.Set{Value: 1}); err != nil {

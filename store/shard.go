@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -10,6 +11,12 @@ import (
 
 // What is special about a follower of sharded channels: it is at one primary, and
 // each of its channels may have to go to another.
+
+// endedMost is how many channels a server may end before the connection is
+// replaced: the library keeps their names for as long as it lasts.
+const endedMost = 10_000
+
+var errEndedMost = errors.New("renewed after many slots have moved")
 
 // connect makes a connection to follow on, and says which channel is the
 // follower's own.
@@ -30,7 +37,7 @@ func (f *follower) connect(ctx context.Context) (*redis.PubSub, error) {
 	if f.own != own && f.own != "" {
 		f.drop(f.own)
 	}
-	f.own = own
+	f.own, f.ended = own, 0
 	return f.at.Subscribe(ctx), nil
 }
 
@@ -44,51 +51,66 @@ func eachShard(ctx context.Context, names []string, command func(context.Context
 	return nil
 }
 
-// refused takes an error that is the answer to what was asked first: that its slot
-// is elsewhere, and nothing else.
+// refused takes an error that the server has answered: that the slot of what was
+// asked first is elsewhere. It answers so, too, where it has just ended by itself
+// what it was asked to end; that was taken for the answer, and this is for nothing.
 func (f *follower) refused(err error) error {
 	to, elsewhere := unexecuted(err)
-	f.mu.Lock()
-	if len(f.channels.asked) == 0 || !elsewhere || !f.channels.fits(err) {
-		f.mu.Unlock()
+	if !elsewhere {
 		if strings.Contains(err.Error(), "unknown command") {
 			return fmt.Errorf("sharded channels need Redis 7 or newer: %w", err)
 		}
 		return err
 	}
+	f.mu.Lock()
+	if !f.channels.fits(err) {
+		f.mu.Unlock()
+		return nil
+	}
 	first := f.channels.pop()
-	waiters, owed := []*latch(nil), owesNothing
+	name, w := first.channel.name, wish{}
 	if first.follow {
-		waiters, owed = f.channels.take(first.channel.name, false)
+		w = f.channels.take(name, false)
+		w.tries++
 	}
 	f.mu.Unlock()
-	switch name := first.channel.name; {
+	switch {
 	case name == f.own:
 		return err
 	case first.follow:
-		f.sub.shards.lost(f, name, wish{waiters: waiters, owed: owed, to: to.addr})
+		f.sub.shards.lost(f, name, w, to.addr)
+		return f.ends()
 	}
 	return nil
 }
 
 // moved takes it that the server has ended a subscription, because the slot went
-// elsewhere, and says whether that can be.
-func (f *follower) moved(name string) bool {
+// elsewhere. The error says that this cannot be.
+func (f *follower) moved(name string) error {
 	f.mu.Lock()
 	c := f.channels.all[name]
 	if c == nil { // it has already answered what this was the answer to
 		f.mu.Unlock()
-		return true
+		return nil
 	}
-	if !c.sent || c.pending > 0 || name == f.own {
+	if !c.followed() || name == f.own {
 		f.mu.Unlock()
-		return false
+		return errUnasked
 	}
 	wanted := c.wanted
-	waiters, owed := f.channels.take(name, false)
+	w := f.channels.take(name, false)
 	f.mu.Unlock()
 	if wanted {
-		f.sub.shards.lost(f, name, wish{waiters: waiters, owed: max(owed, owesLook)})
+		w.owed = max(w.owed, owesLook)
+		f.sub.shards.lost(f, name, w, "")
 	}
-	return true
+	return f.ends()
+}
+
+// ends counts a channel that the server has ended.
+func (f *follower) ends() error {
+	if f.ended++; f.ended > endedMost {
+		return errEndedMost
+	}
+	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/go-json-experiment/json"
@@ -86,6 +87,8 @@ type Subscriber struct {
 	mu    sync.Mutex
 	deaf  int       // guarded by mu: followers that do not hear everything
 	since time.Time // guarded by mu: when the first of them ceased to
+
+	hearing atomic.Bool // none is deaf
 }
 
 // NewSubscriber makes the ear of the node ref. Run starts it.
@@ -111,12 +114,12 @@ func (s *Subscriber) FollowUser(user string) <-chan struct{} {
 func (s *Subscriber) follow(name string) <-chan struct{} {
 	if s.shards == nil {
 		when := newLatch(1)
-		s.classic.follow(name, when)
+		s.classic.follow(name, wish{waiters: []*latch{when}})
 		return when.ready
 	}
 	when := newLatch(2) // nodes may still publish as before
-	s.classic.follow(name, when)
-	s.shards.follow(name, when)
+	s.classic.follow(name, wish{waiters: []*latch{when}})
+	s.shards.follow(name, wish{waiters: []*latch{when}})
 	return when.ready
 }
 
@@ -133,11 +136,11 @@ func (s *Subscriber) drop(name string) {
 	}
 }
 
-// hears notes whether a follower hears everything.
-func (s *Subscriber) hears(f *follower, everything bool) {
+// hears notes whether a follower hears everything, and says whether it did.
+func (s *Subscriber) hears(f *follower, everything bool) (was bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	switch was := !f.deaf.Swap(!everything); {
+	switch was = !f.deaf.Swap(!everything); {
 	case was == everything:
 	case everything:
 		if s.deaf--; s.deaf == 0 {
@@ -148,6 +151,8 @@ func (s *Subscriber) hears(f *follower, everything bool) {
 			s.since = time.Now()
 		}
 	}
+	s.hearing.Store(s.deaf == 0)
+	return was
 }
 
 // Deaf is how long the node has not been sure to hear; 0 when it hears.
@@ -220,7 +225,9 @@ func (s *Subscriber) dispatch(f *follower, m *redis.Message) {
 		s.store.cfg.Logger.Warn("message not understood", "room", room, "error", err)
 		return
 	}
-	s.out.Heard(room, msg, !f.deaf.Load() && !s.classic.deaf.Load())
+	// What comes by a classic channel may stand behind what a sharded one has missed.
+	whole := !f.deaf.Load() && !s.classic.deaf.Load()
+	s.out.Heard(room, msg, whole && (f.shard != "" || s.hearing.Load()))
 }
 
 func (s *Subscriber) inbox(user, payload string) {

@@ -91,9 +91,15 @@ func TestSettings_ShardedChannelsAreAClusters(t *testing.T) {
 		url, mode string
 		good      bool
 	}{
-		{"redis+cluster://h:1", "off", true}, {"redis+cluster://h:1", "hear", true}, {"rediss+cluster://h:1", "on", true},
-		{"redis+cluster://h:1", "ON", false}, {"redis+cluster://h:1", "true", false},
-		{"redis://h:1", "off", true}, {"redis://h:1", "hear", false}, {"redis+sentinel://h:1/main", "on", false}, {"", "on", false},
+		{"redis+cluster://h:1", "off", true},
+		{"redis+cluster://h:1", "hear", true},
+		{"rediss+cluster://h:1", "on", true},
+		{"redis+cluster://h:1", "ON", false},
+		{"redis+cluster://h:1", "true", false},
+		{"redis://h:1", "off", true},
+		{"redis://h:1", "hear", false},
+		{"redis+sentinel://h:1/main", "on", false},
+		{"", "on", false},
 	} {
 		_, _, err := readSettings([]string{"GODWIT_REDIS_SHARDED=" + tc.mode, "GODWIT_REDIS_URL=" + tc.url, "GODWIT_AUTH_DEV=true"})
 		if tc.good != (err == nil) || err != nil && !strings.HasPrefix(err.Error(), "GODWIT_REDIS_SHARDED: expected ") {

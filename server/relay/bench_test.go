@@ -14,7 +14,7 @@ import (
 // BenchmarkHeard is one entry from the fan-out to 100 members of a node.
 func BenchmarkHeard(b *testing.B) {
 	r := New(&store.Store{}, nil, slog.New(slog.DiscardHandler))
-	r.Listen((*store.Store)(nil).NewSubscriber(store.Ref{}, nil), nil)
+	r.Listen(new(store.Store).NewSubscriber(store.Ref{}, nil), nil)
 	rm := &Room{relay: r, name: "r", refs: 1}
 	r.rooms["r"] = rm
 	rm.track.Start("e", 0)

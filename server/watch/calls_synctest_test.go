@@ -32,7 +32,8 @@ type listener struct{ *relay.Relay }
 
 func (listener) Inbox(string, store.Inbox) {}
 func (listener) Told(store.Word)           {}
-func (l listener) Reset()                  { l.Suspect() }
+func (l listener) Reset()                  { l.Relay.Suspect() }
+func (l listener) Suspect()                { l.Relay.Suspect() }
 
 // nobody keeps no roster.
 type nobody struct{}
