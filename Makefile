@@ -71,11 +71,13 @@ profile: need-redis build ## Profile the nodes at a work: WORK="fanout --rate 20
 	bin/godwit bench $(WORK) --no-floor --profile bin/profile
 	@echo "the CPU of all nodes: go tool pprof -http=: bin/profile/*.cpu.pprof"
 
-lint: ## Check format, vet, staticcheck, dead code
+lint: ## Check format, vet, staticcheck, dead code, docs/openapi.json
 	@out=$$($(TOOL) gofumpt -l .); if [ -n "$$out" ]; then echo "not formatted (make fmt):"; echo "$$out"; exit 1; fi
 	go vet ./...
 	$(TOOL) staticcheck ./...
 	@out=$$($(TOOL) deadcode -test ./...); if [ -n "$$out" ]; then echo "dead code:"; echo "$$out"; exit 1; fi
+	go vet -C tools ./...
+	go test -C tools -count=1 -timeout 5m ./...
 
 fmt: ## Format the code
 	$(TOOL) gofumpt -w .
