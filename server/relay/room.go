@@ -43,6 +43,7 @@ type Room struct {
 	holds     int
 	recent    []*wire.RoomEvent
 	bytes     int        // of recent
+	reaches   []reach    // who waits for a position
 	wrote     store.Head // newest entry that this node appended
 	said      store.Head // wrote, when the head was put on the list to be said again
 	announced bool       // it stands on that list
@@ -244,6 +245,7 @@ func (rm *Room) apply(step order.Step[timed]) (expelled []*hub.Seat) {
 	if step.Reset {
 		rm.startReset()
 	}
+	rm.reached()
 	return expelled
 }
 
@@ -276,6 +278,7 @@ func (rm *Room) startReset() {
 	epoch, head := rm.track.Position()
 	known := store.Known{Epoch: epoch, Seq: head, TS: rm.ts}
 	rm.track.Stop()
+	rm.reached()
 	rm.relay.Stats.Resets.Add(1)
 	said := false
 	rm.spawn(func(ctx context.Context) bool {

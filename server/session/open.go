@@ -347,9 +347,9 @@ func (s *Session) takeOver(ctx context.Context, t taking) (*wire.Session, func()
 	again, catchUp, err := s.regain(ctx, claimed, t, out)
 	var open func()
 	if err == nil {
-		for _, at := range catchUp {
-			s.look(at)
-		}
+		err = s.lookOn(ctx, catchUp)
+	}
+	if err == nil {
 		open, err = s.regard(ctx, resumeWithin, again.Self, again.Contacts, out)
 	}
 	if err != nil {

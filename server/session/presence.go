@@ -104,6 +104,22 @@ func (s *Session) regard(ctx context.Context, within time.Duration, self store.P
 	}, nil
 }
 
+// lookOn lets a session that goes on see who is in its rooms, once the node has
+// heard as much of each as the session object says. Its client may have been told
+// of a join or a leave that is on its way here: without the one it would take
+// somebody for offline, and without the other for one whom it still sees.
+func (s *Session) lookOn(ctx context.Context, places []*place) error {
+	reached := make([]<-chan struct{}, len(places))
+	for i, at := range places {
+		s.mu.Lock()
+		epoch, head := at.epoch, at.head
+		s.mu.Unlock()
+		reached[i] = at.room.Reached(epoch, head) // before its roster is read
+		s.look(at)
+	}
+	return hear(ctx, resumeWithin, reached...)
+}
+
 // look lets the session see who is in a room, unless it has left.
 func (s *Session) look(at *place) {
 	s.mu.Lock()
