@@ -198,7 +198,8 @@ func (c *Client) sightLocked(user string, value uint8, pv uint64) {
 }
 
 // attachedLocked takes what the session object that came on k says of presence: it
-// names all who are not offline, or, cut, the others follow.
+// names all who are not offline, or, cut, the others follow. It is as old as its
+// rooms' seqs: of who joined after that it says nothing yet.
 func (c *Client) attachedLocked(k *conn, s *wire.Session) {
 	named := make(map[string]bool, len(s.Presence))
 	for _, p := range s.Presence {
@@ -207,7 +208,7 @@ func (c *Client) attachedLocked(k *conn, s *wire.Session) {
 	cut := len(s.Presence) >= wire.PresenceTold
 	for user, was := range c.seen.of {
 		switch {
-		case named[user]:
+		case named[user], c.joinedSinceLocked(user, s.Rooms):
 		case cut && was.value != 0:
 			was.doubtful = true
 			c.seen.of[user] = was
@@ -267,6 +268,17 @@ func (c *Client) sharesLocked(user string) bool {
 	return false
 }
 
+// joinedSinceLocked says whether a user was told of by a join that a session object
+// does not know of: the old socket of a redirect is heard until it comes.
+func (c *Client) joinedSinceLocked(user string, rooms []wire.SessionRoom) bool {
+	for _, s := range rooms {
+		if r := c.rooms[s.Room]; r != nil && r.member && r.pos.Epoch == s.Epoch && r.joins[user] > s.Seq {
+			return true
+		}
+	}
+	return false
+}
+
 // unseeLocked forgets users whom we saw by a room alone that is shared no more.
 func (c *Client) unseeLocked(user string) {
 	if s, there := c.seen.of[user]; there && !s.contact && !c.sharesLocked(user) {
@@ -277,6 +289,7 @@ func (c *Client) unseeLocked(user string) {
 // people says who is in a room, as an answer tells.
 func (r *room) people(members []wire.Member) {
 	r.clients, r.users = make(map[uint32]string, len(members)), make(map[string]int, len(members))
+	r.joins = make(map[string]uint64)
 	for _, m := range members {
 		r.enters(m)
 	}
@@ -297,6 +310,7 @@ func (r *room) leaves(client uint32) {
 	delete(r.clients, client)
 	if r.users[user]--; r.users[user] == 0 {
 		delete(r.users, user)
+		delete(r.joins, user)
 	}
 }
 
@@ -305,6 +319,7 @@ func (c *Client) movedLocked(r *room, e *wire.RoomEvent) {
 	switch e.Kind {
 	case wire.KindJoin:
 		r.enters(e.From)
+		r.joins[e.From.User] = e.Seq
 	case wire.KindLeave:
 		r.leaves(e.From.Client)
 		c.unseeLocked(e.From.User)

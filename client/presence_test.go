@@ -234,6 +234,21 @@ func TestPresence_FromARedirectOnTheNewSocketTells(t *testing.T) {
 	}
 }
 
+// Until the session object comes the old socket is heard, and tells of who joins:
+// of one who did after the object's own seq it says nothing, and the node tells.
+func TestPresence_WhoJoinsARoomDuringARedirectIsNotTakenForOffline(t *testing.T) {
+	x := cross(t)
+	for i, user := range []string{"dan", "eve"} {
+		x.old.write((&wire.RoomEvent{Room: "r", Seq: uint64(5 + i), Kind: wire.KindJoin, From: wire.Member{User: user, Client: uint32(20 + i)}}).Frame())
+		tell(x.old, user, 3, uint64(30+i))
+	}
+	is(t, "by the old socket", x.c, client.PresenceChanged{User: "dan", Presence: 3}, client.PresenceChanged{User: "eve", Presence: 3})
+	x.over(at(5, 0)) // and dan has gone since
+	tell(x.p, "eve", 2, 40)
+	is(t, "by the new one", x.c, client.PresenceChanged{User: "dan"}, client.PresenceChanged{User: "eve", Presence: 2})
+	present(t, "then", x.c, map[string]uint8{"eve": 2})
+}
+
 // A set that is said again after `unavailable` is not said over a later one.
 func TestPresence_OfTwoThatAreSetTheLaterOneStands(t *testing.T) {
 	s := newScript(t)

@@ -26,6 +26,7 @@ type room struct {
 	// Who is in it, of those that we were told of.
 	clients map[uint32]string // user
 	users   map[string]int    // devices
+	joins   map[string]uint64 // seq of a user's last join, where it came as an event
 }
 
 func newRoom(name string) *room {
@@ -82,6 +83,7 @@ func (c *Client) joinedLocked(name string, j *wire.Joined, asked *wire.Position)
 	if r != nil && r.member { // a repeat, or a resume told us first
 		if !j.Recovered && (head.Epoch != r.pos.Epoch || head.Seq > r.pos.Seq) {
 			r.pos = head
+			clear(r.joins)
 			c.emitLocked(Gap{name, head.Epoch, head.Seq, j.InCall}, r, head)
 			c.followLocked(name)
 		}
@@ -222,6 +224,7 @@ func (c *Client) resumedLocked(rooms []wire.SessionRoom, m *move) {
 		}
 		if !s.Recovered && !m.hasPassed(r.pos, &s) {
 			r.pos = head
+			clear(r.joins)
 			c.emitLocked(Gap{s.Room, s.Epoch, s.Seq, s.InCall}, r, head)
 			m.silence(s.Room)
 		}
