@@ -347,9 +347,7 @@ func (s *Session) takeOver(ctx context.Context, t taking) (*wire.Session, func()
 	again, catchUp, err := s.regain(ctx, claimed, t, out)
 	var open func()
 	if err == nil {
-		err = s.lookOn(ctx, catchUp)
-	}
-	if err == nil {
+		s.lookOn(ctx, catchUp)
 		open, err = s.regard(ctx, resumeWithin, again.Self, again.Contacts, out)
 	}
 	if err != nil {

@@ -107,8 +107,10 @@ func (s *Session) regard(ctx context.Context, within time.Duration, self store.P
 // lookOn lets a session that goes on see who is in its rooms, once the node has
 // heard as much of each as the session object says. Its client may have been told
 // of a join or a leave that is on its way here: without the one it would take
-// somebody for offline, and without the other for one whom it still sees.
-func (s *Session) lookOn(ctx context.Context, places []*place) error {
+// somebody for offline, and without the other for one whom it still sees. What takes
+// longer was lost on its way, and is told once the hole is filled: nobody is kept out
+// for that.
+func (s *Session) lookOn(ctx context.Context, places []*place) {
 	reached := make([]<-chan struct{}, len(places))
 	for i, at := range places {
 		s.mu.Lock()
@@ -117,8 +119,12 @@ func (s *Session) lookOn(ctx context.Context, places []*place) error {
 		reached[i] = at.room.Reached(epoch, head) // before its roster is read
 		s.look(at)
 	}
-	return hear(ctx, resumeWithin, reached...)
+	_ = hear(ctx, lookWithin, reached...)
 }
+
+// lookWithin is how long a session that goes on waits for its node to be as far as
+// its rooms: what it has not heard by then it reads from the log.
+const lookWithin = 2 * time.Second
 
 // look lets the session see who is in a room, unless it has left.
 func (s *Session) look(at *place) {
