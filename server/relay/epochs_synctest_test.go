@@ -71,6 +71,45 @@ func TestRelay_AnotherEpochIsToldAndGoesOn(t *testing.T) {
 	}
 }
 
+// What was said before a reset may come after it. The store may also have gone back
+// to what was before: a primary that had not been told of the reset.
+func TestRelay_AMessageOfTheEpochThatWasLeftIsHeldAgainstTheLog(t *testing.T) {
+	for back, want := range map[bool]int{false: 1, true: 2} {
+		t.Run(fmt.Sprintf("the store is back there: %t", back), func(t *testing.T) {
+			bubble(t, func(t *testing.T, w *world) {
+				n := w.node()
+				ann, bob := n.sit(1, "ann"), n.sit(2, "bob")
+				kept := ann.say(`"kept"`)
+				ann.say(`"lost"`)
+				synctest.Wait()
+				written := w.loses(ann, kept, 2, time.Second)
+				n.on(nil)
+				n.Relay.Heard(lobby, written[0], true)
+				time.Sleep(100 * time.Millisecond)
+				if resets, _ := bob.told(); len(resets) != 1 {
+					t.Fatalf("%d resets, want one", len(resets))
+				}
+				if back {
+					w.redis.HSet("gw:{r:lobby}:meta", "epoch", ann.at.Epoch)
+				}
+				n.Relay.Heard(lobby, written[1], true)
+				time.Sleep(100 * time.Millisecond)
+				resets, out := bob.told()
+				if len(resets) != want || out != 0 {
+					t.Errorf("%d resets, put out %d times; want %d and never", len(resets), out, want)
+				}
+				if !back {
+					last := ann.say(`"goes on"`)
+					synctest.Wait()
+					if got := bob.seqs(); got[len(got)-1] != last {
+						t.Errorf("got %v, want up to %d", got, last)
+					}
+				}
+			})
+		})
+	}
+}
+
 func TestRelay_AResetWaitsForTheStoreAndPutsOutWhoIsNotThere(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		n := w.node()

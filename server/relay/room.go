@@ -40,6 +40,7 @@ type Room struct {
 	early     store.Known // the newest entry heard while there was no position
 	resetting bool
 	epochs    chan struct{} // closed when the reset under way is over
+	left      string        // the epoch before the last reset
 	holds     int
 	recent    []*wire.RoomEvent
 	bytes     int        // of recent
@@ -180,6 +181,8 @@ func (rm *Room) heard(m store.Message, came time.Duration, whole bool) {
 	}
 	rm.mu.Lock()
 	switch {
+	case rm.behind(m):
+		rm.doubted = rm.relay.Suspect() // the log tells whether it holds again
 	case m.Entry == nil:
 		out = rm.apply(rm.track.Announced(m.Epoch, m.Head))
 	case m.Entry.Seq == 0:
@@ -354,6 +357,9 @@ func (rm *Room) rejoin(ctx context.Context, known store.Known) bool {
 	}
 	rm.recent, rm.bytes = nil, 0
 	rm.relay.roster.Renewed(rm.name)
+	if rm.left = known.Epoch; rm.left == epoch {
+		rm.left = ""
+	}
 	rm.begin(epoch, start)
 	return true
 }

@@ -45,6 +45,13 @@ func (rm *Room) sound(m store.Message, whole bool) bool {
 	return true
 }
 
+// behind says that a message is of the epoch that the last reset has left: as a
+// rule it was only late. Called with mu held.
+func (rm *Room) behind(m store.Message) bool {
+	epoch, _ := rm.track.Position()
+	return rm.left != "" && m.Epoch == rm.left && m.Epoch != epoch && rm.track.State() != order.Starting
+}
+
 // replaced says that an entry may stand where the node has delivered another: it
 // has another time, or is later than a newer one. A failover lost that one, and
 // this one's writer did not know of it; or the store's clock was set back, and it is
