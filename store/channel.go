@@ -1,9 +1,6 @@
 package store
 
-import (
-	"strconv"
-	"strings"
-)
+import "strconv"
 
 // channel is one channel that a follower has been asked for.
 type channel struct {
@@ -196,16 +193,8 @@ func (cs *channels) pop() ask {
 	return first
 }
 
-// fits says whether an error may be the answer to what was asked first: one that
-// names a slot is that of its channel.
-func (cs *channels) fits(err error) bool {
-	if len(cs.asked) == 0 {
-		return false
-	}
-	f := strings.Fields(err.Error())
-	if len(f) != 3 {
-		return true
-	}
-	slot, no := strconv.Atoi(f[1])
-	return no != nil || slot == slotOf(cs.asked[0].channel.name)
+// fits says whether an error about a slot may be the answer to what was asked
+// first; empty: it named none.
+func (cs *channels) fits(slot string) bool {
+	return len(cs.asked) > 0 && (slot == "" || slot == strconv.Itoa(slotOf(cs.asked[0].channel.name)))
 }

@@ -90,6 +90,7 @@ func (r *router) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Proce
 type route struct {
 	addr string // empty: where the library's view says
 	ask  bool   // the slot is on its way there
+	slot string // as the server named it; empty: it named none
 }
 
 // do runs commands, in their order for each slot, and sets their errors.
@@ -274,10 +275,11 @@ func unexecuted(err error) (to route, undone bool) {
 		if len(f) != 3 {
 			return route{}, true
 		}
-		if host, _, err := net.SplitHostPort(f[2]); err != nil || host == "" || host == "?" {
-			return route{}, true
+		to.slot = f[1]
+		if host, _, err := net.SplitHostPort(f[2]); err == nil && host != "" && host != "?" {
+			to.addr, to.ask = f[2], f[0] == "ASK"
 		}
-		return route{addr: f[2], ask: f[0] == "ASK"}, true
+		return to, true
 	case "TRYAGAIN", "CLUSTERDOWN", "LOADING", "MASTERDOWN", "READONLY":
 		return route{}, true
 	}

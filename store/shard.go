@@ -63,7 +63,7 @@ func (f *follower) refused(err error) error {
 		return err
 	}
 	f.mu.Lock()
-	if !f.channels.fits(err) {
+	if !f.channels.fits(to.slot) {
 		f.mu.Unlock()
 		return nil
 	}
