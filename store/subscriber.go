@@ -84,11 +84,10 @@ type Subscriber struct {
 	lines   lines   // of a Cluster; owned by classic
 	shards  *shards // nil: there are none
 
-	mu    sync.Mutex
-	deaf  int       // guarded by mu: followers that do not hear everything
-	since time.Time // guarded by mu: when the first of them ceased to
+	deaf atomic.Int32 // followers that do not hear everything; written with mu held
 
-	hearing atomic.Bool // none is deaf
+	mu    sync.Mutex
+	since time.Time // guarded by mu: when the first of them ceased to
 }
 
 // NewSubscriber makes the ear of the node ref. Run starts it.
@@ -112,14 +111,12 @@ func (s *Subscriber) FollowUser(user string) <-chan struct{} {
 }
 
 func (s *Subscriber) follow(name string) <-chan struct{} {
-	if s.shards == nil {
-		when := newLatch(1)
-		s.classic.follow(name, wish{waiters: []*latch{when}})
-		return when.ready
+	when := newLatch(1)
+	if s.shards != nil { // nodes may still publish as before: both are heard
+		when = newLatch(2)
+		s.shards.follow(name, wish{waiters: []*latch{when}})
 	}
-	when := newLatch(2) // nodes may still publish as before
 	s.classic.follow(name, wish{waiters: []*latch{when}})
-	s.shards.follow(name, wish{waiters: []*latch{when}})
 	return when.ready
 }
 
@@ -143,15 +140,14 @@ func (s *Subscriber) hears(f *follower, everything bool) (was bool) {
 	switch was = !f.deaf.Swap(!everything); {
 	case was == everything:
 	case everything:
-		if s.deaf--; s.deaf == 0 {
+		if s.deaf.Add(-1) == 0 {
 			s.Stats.deaf += time.Since(s.since)
 		}
 	default:
-		if s.deaf++; s.deaf == 1 {
+		if s.deaf.Add(1) == 1 {
 			s.since = time.Now()
 		}
 	}
-	s.hearing.Store(s.deaf == 0)
 	return was
 }
 
@@ -163,7 +159,7 @@ func (s *Subscriber) Deaf(now time.Time) time.Duration {
 }
 
 func (s *Subscriber) deafLocked(now time.Time) time.Duration {
-	if s.deaf == 0 {
+	if s.deaf.Load() == 0 {
 		return 0
 	}
 	return now.Sub(s.since)
@@ -225,9 +221,16 @@ func (s *Subscriber) dispatch(f *follower, m *redis.Message) {
 		s.store.cfg.Logger.Warn("message not understood", "room", room, "error", err)
 		return
 	}
-	// What comes by a classic channel may stand behind what a sharded one has missed.
-	whole := !f.deaf.Load() && !s.classic.deaf.Load()
-	s.out.Heard(room, msg, whole && (f.shard != "" || s.hearing.Load()))
+	s.out.Heard(room, msg, s.whole(f))
+}
+
+// whole says whether what a follower hears of a room stands behind nothing that was
+// missed: what comes by a classic channel, by none of the sharded ones, either.
+func (s *Subscriber) whole(f *follower) bool {
+	if f == s.classic {
+		return s.deaf.Load() == 0
+	}
+	return !f.deaf.Load() && !s.classic.deaf.Load()
 }
 
 func (s *Subscriber) inbox(user, payload string) {
