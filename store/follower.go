@@ -51,29 +51,22 @@ func (f *follower) follow(name string, w wish) {
 		f.sub.hears(f, false) // until settle
 	}
 	f.mu.Unlock()
-	f.wake()
+	ring(f.kick)
 }
 
 func (f *follower) drop(name string) {
 	f.mu.Lock()
 	f.channels.drop(name)
 	f.mu.Unlock()
-	f.wake()
+	ring(f.kick)
 }
 
 // take gives a channel away.
 func (f *follower) take(name string) wish {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	defer f.wake()
+	defer ring(f.kick)
 	return f.channels.take(name, true)
-}
-
-func (f *follower) wake() {
-	select {
-	case f.kick <- struct{}{}:
-	default:
-	}
 }
 
 // run follows until ctx ends, over as many connections as it takes.
@@ -119,7 +112,7 @@ func (f *follower) connection(ctx context.Context) error {
 		conn.Close()
 		return err
 	}
-	f.wake()
+	ring(f.kick)
 	var writer sync.WaitGroup
 	writer.Go(func() { cancel(f.write(ctx)) })
 	// A read that waits is ended by closing the connection under it.

@@ -20,3 +20,11 @@ func (l *latch) open() {
 		close(l.ready)
 	}
 }
+
+// ring wakes who waits for a channel of one place, or will.
+func ring(kick chan struct{}) {
+	select {
+	case kick <- struct{}{}:
+	default:
+	}
+}

@@ -68,19 +68,12 @@ func newShards(sub *Subscriber) *shards {
 	}
 }
 
-func (s *shards) wake() {
-	select {
-	case s.kick <- struct{}{}:
-	default:
-	}
-}
-
 // doubt says that slots may have gone elsewhere.
 func (s *shards) doubt() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.doubted = true
-	s.wake()
+	ring(s.kick)
 }
 
 // follow asks for a channel.
@@ -124,7 +117,7 @@ func (s *shards) park(name string, p parked) {
 	s.at[name] = nil
 	s.parked[name] = p
 	delete(s.elsewhere, name)
-	s.wake()
+	ring(s.kick)
 }
 
 // lost takes a channel that its follower cannot follow any more. to is where a
