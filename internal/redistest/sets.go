@@ -25,11 +25,15 @@ var shared struct {
 	dirs     []string
 }
 
-// Cluster is the Redis Cluster of this test binary, empty: started by the first
-// test that asks, ended by EndSets. Tests that use it do not run in parallel.
+// Cluster is the Redis Cluster of this test binary, empty, its bus too: started by
+// the first test that asks, ended by EndSets. Tests that use it do not run in parallel.
 func Cluster(t testing.TB) *redisset.Cluster {
 	t.Helper()
-	return share(t, &shared.cluster, redisset.StartCluster, (*redisset.Cluster).Primaries)
+	c := share(t, &shared.cluster, redisset.StartCluster, (*redisset.Cluster).Primaries)
+	if err := c.Quiet(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	return c
 }
 
 // Sentinel is the same of a primary with replicas and Sentinels.
