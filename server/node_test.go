@@ -57,6 +57,8 @@ func (s *sock) Notify(method string, params any) {
 	})
 }
 
+func (s *sock) Sooner() {}
+
 func (s *sock) Replay(_ context.Context, ev *wire.RoomEvent) error { s.Deliver(ev); return nil }
 
 func (s *sock) Close(code wire.CloseCode, _ string) {

@@ -501,6 +501,7 @@ func (s *slow) Notify(method string, _ any) {
 
 func (s *slow) Deliver(*wire.RoomEvent)                       {}
 func (s *slow) Presence(*wire.Presence, bool)                 {}
+func (s *slow) Sooner()                                       {}
 func (s *slow) Replay(context.Context, *wire.RoomEvent) error { return nil }
 func (s *slow) Close(wire.CloseCode, string)                  {}
 

@@ -20,8 +20,6 @@ const (
 	// lingerFor is how long a closed socket's peer may take to read what was
 	// sent to it and to hang up, before the connection is cut.
 	lingerFor = 2 * time.Second
-	// recheck bounds how late a socket learns that its session's expiry moved.
-	recheck = 2 * time.Second
 	// pingsUnanswered is how many pings a silent socket may leave unanswered.
 	pingsUnanswered = 2
 )
@@ -65,7 +63,11 @@ type Conn struct {
 	work sync.WaitGroup // of the dialect
 
 	unread bool // owned by the reader: a read failed, none follows
-	pings  int  // owned by the wheel: sent since the socket was last heard
+	turn   turn
+
+	// owned by the wheel
+	since time.Time // when the socket was last heard
+	pings int       // sent since then
 }
 
 func newConn(h *Handler, raw net.Conn, op byte) *Conn {
@@ -78,7 +80,13 @@ func (c *Conn) Context() context.Context { return c.ctx }
 
 // Serve says that the socket has logged in: its frames are the session's from
 // here on. Called once, by the reader.
-func (c *Conn) Serve(s *session.Session) { c.session.Store(s) }
+func (c *Conn) Serve(s *session.Session) {
+	c.session.Store(s)
+	c.Sooner()
+}
+
+// Sooner has the connection asked at once what is due.
+func (c *Conn) Sooner() { c.h.wheel.sooner(c, time.Now()) }
 
 // Session is what Serve was given; nil before.
 func (c *Conn) Session() *session.Session { return c.session.Load() }
@@ -221,15 +229,11 @@ func (c *Conn) due(now time.Time) time.Time {
 	}
 	s := c.session.Load()
 	if s == nil {
+		if end := c.opened.Add(c.h.cfg.HelloTimeout); now.Before(end) {
+			return end
+		}
 		if c.logging.Load() {
 			return now.Add(wheelStep)
-		}
-		if end := c.opened.Add(c.h.cfg.HelloTimeout); now.Before(end) {
-			// Not the end itself: a ping, or the token's end, may be due before it.
-			if next := now.Add(wheelStep); next.Before(end) {
-				return next
-			}
-			return end
 		}
 		if c.close(wire.CloseNoHello, "no hello in time", false) {
 			c.h.Stats.NoHello.Add(1)
@@ -243,9 +247,6 @@ func (c *Conn) due(now time.Time) time.Time {
 	if expires := s.Due(now); !expires.IsZero() && expires.Before(next) {
 		next = expires
 	}
-	if last := now.Add(recheck); last.Before(next) {
-		next = last
-	}
 	return next
 }
 
@@ -253,9 +254,8 @@ func (c *Conn) due(now time.Time) time.Time {
 func (c *Conn) silence(now time.Time) time.Time {
 	ping := c.h.cfg.Ping
 	heard := time.Unix(0, c.heard.Load())
-	if now.Sub(heard) < ping {
-		c.pings = 0
-		return heard.Add(ping)
+	if !heard.Equal(c.since) {
+		c.since, c.pings = heard, 0
 	}
 	next := heard.Add(time.Duration(c.pings+1) * ping)
 	if now.Before(next) {

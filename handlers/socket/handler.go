@@ -75,7 +75,7 @@ type Handler struct {
 
 // New makes the way in to a node.
 func New(cfg Config, node Node, log *slog.Logger) *Handler {
-	h := &Handler{cfg: cfg, node: node, log: log, conns: make(map[*Conn]struct{})}
+	h := &Handler{cfg: cfg, node: node, log: log, wheel: wheel{due: (*Conn).due}, conns: make(map[*Conn]struct{})}
 	h.rpc = h.way(Way{Protocol: Subprotocol, Enter: func(http.ResponseWriter, *http.Request) func(*Conn) Dialect { return speakRPC }})
 	return h
 }
@@ -150,7 +150,7 @@ func (h *Handler) take(c *Conn) bool {
 	}
 	h.conns[c] = struct{}{}
 	h.Stats.Open.Add(1)
-	h.wheel.add(c, c.opened, c.opened)
+	h.wheel.add(c, c.opened)
 	// Blocking in the request's handler would keep its memory for the socket's life.
 	h.readers.Go(c.run)
 	return true
@@ -161,6 +161,7 @@ func (h *Handler) gone(c *Conn) {
 	h.mu.Lock()
 	delete(h.conns, c)
 	h.mu.Unlock()
+	h.wheel.remove(c)
 	h.Stats.Open.Add(-1)
 	h.node.Left()
 }

@@ -7,28 +7,82 @@ import (
 )
 
 const (
-	wheelSlots = 128
+	wheelSlots = 512
 	wheelStep  = 100 * time.Millisecond
 )
 
 // wheel asks each connection, when its time has come, what it has to do, and
-// when to ask again. One goroutine and no timer for all of them.
+// when to ask again. One goroutine and no timer for all of them, and nothing is
+// allocated or looked up for one that waits.
 type wheel struct {
+	// due does what is due, and says when to ask again; zero: never.
+	due   func(c *Conn, now time.Time) time.Time
+	spare []*Conn // owned by run: the slot of the last turn
+
 	mu    sync.Mutex
-	slots [wheelSlots]map[*Conn]time.Time // guarded by mu
-	at    int                             // guarded by mu: the slot that is due next
+	slots [wheelSlots][]*Conn // guarded by mu
+	at    int                 // guarded by mu: the slot that is due next
 }
 
-// add puts a connection in the slot of its time, or in the furthest one.
-func (w *wheel) add(c *Conn, due time.Time, now time.Time) {
-	steps := int(max(0, due.Sub(now))/wheelStep) + 1
+// turn is a connection's place on the wheel. Guarded by the wheel's mu.
+type turn struct {
+	due    time.Time
+	slot   int
+	index  int
+	asking bool // it is on no slot, but being asked
+	sooner bool // and is to be asked again at once
+	off    bool // it is done with
+}
+
+// add puts a connection on the wheel, to be asked at once.
+func (w *wheel) add(c *Conn, now time.Time) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	slot := (w.at + min(steps, wheelSlots-1)) % wheelSlots
-	if w.slots[slot] == nil {
-		w.slots[slot] = make(map[*Conn]time.Time)
+	w.put(c, now, now)
+}
+
+// sooner has a connection asked at once.
+func (w *wheel) sooner(c *Conn, now time.Time) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	switch {
+	case c.turn.off:
+	case c.turn.asking:
+		c.turn.sooner = true
+	default:
+		w.take(c)
+		w.put(c, now, now)
 	}
-	w.slots[slot][c] = due
+}
+
+// remove takes a connection off for good.
+func (w *wheel) remove(c *Conn) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if !c.turn.off && !c.turn.asking {
+		w.take(c)
+	}
+	c.turn.off = true
+}
+
+// put puts a connection in the slot of its time, or in the furthest one. Called
+// with mu held.
+func (w *wheel) put(c *Conn, due, now time.Time) {
+	steps := int(max(0, due.Sub(now))/wheelStep) + 1
+	slot := (w.at + min(steps, wheelSlots-1)) % wheelSlots
+	c.turn = turn{due: due, slot: slot, index: len(w.slots[slot])}
+	w.slots[slot] = append(w.slots[slot], c)
+}
+
+// take takes a connection out of its slot; the slot's last one gets its place.
+// Called with mu held.
+func (w *wheel) take(c *Conn) {
+	slot := w.slots[c.turn.slot]
+	end := len(slot) - 1
+	slot[c.turn.index] = slot[end]
+	slot[c.turn.index].turn.index = c.turn.index
+	slot[end] = nil
+	w.slots[c.turn.slot] = slot[:end]
 }
 
 // run turns the wheel until ctx ends.
@@ -45,19 +99,39 @@ func (w *wheel) run(ctx context.Context) {
 	}
 }
 
+// turn asks who is due.
 func (w *wheel) turn(now time.Time) {
 	w.mu.Lock()
 	due := w.slots[w.at]
-	w.slots[w.at] = nil
+	w.slots[w.at] = w.spare
 	w.at = (w.at + 1) % wheelSlots
+	for _, c := range due {
+		c.turn.asking = true
+	}
 	w.mu.Unlock()
-	for c, at := range due {
-		if now.Before(at) { // it was too far for the wheel
-			w.add(c, at, now)
-			continue
-		}
-		if next := c.due(now); !next.IsZero() {
-			w.add(c, next, now)
-		}
+	for _, c := range due {
+		w.ask(c, now)
+	}
+	clear(due)
+	w.spare = due[:0]
+}
+
+// ask asks one connection, unless its time was too far for the wheel, and puts it
+// where it is due next.
+func (w *wheel) ask(c *Conn, now time.Time) {
+	next := c.turn.due // nobody puts it anywhere while it is being asked
+	if !now.Before(next) {
+		next = w.due(c, now)
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	switch {
+	case c.turn.off:
+	case c.turn.sooner:
+		w.put(c, now, now)
+	case next.IsZero():
+		c.turn.off = true
+	default:
+		w.put(c, next, now)
 	}
 }

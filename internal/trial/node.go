@@ -42,7 +42,7 @@ func (f *Fleet) start(name string) *Node {
 	s := f.settings(n, name)
 	st, err := store.Open(s.Store)
 	must(err)
-	v, err := auth.New(auth.Config{Dev: true})
+	v, err := auth.New(s.Auth)
 	must(err)
 	n.Store, n.Core = st, server.New(s.Server, st, v, s.Store.Logger)
 	n.Sockets = socket.New(s.Socket, n.Core, s.Store.Logger)

@@ -19,6 +19,7 @@ import (
 	"godwit/handlers/socket"
 	"godwit/internal/pipe"
 	"godwit/server"
+	"godwit/server/auth"
 	"godwit/server/session"
 	"godwit/store"
 )
@@ -36,6 +37,7 @@ type Options struct {
 // Settings are those of one node.
 type Settings struct {
 	Store  store.Config
+	Auth   auth.Config
 	Server server.Config
 	Socket socket.Config
 }
@@ -162,6 +164,7 @@ func (f *Fleet) settings(n *Node, name string) Settings {
 	}
 	s := Settings{
 		Store: store.Config{Lease: time.Second, Logger: slog.New(slog.DiscardHandler)},
+		Auth:  auth.Config{Dev: true},
 		Server: server.Config{
 			Config: session.Config{
 				Node: store.Ref{Node: name}, FrameBytes: 64 << 10, MessageBytes: 32 << 10, Rooms: 256,

@@ -154,6 +154,7 @@ func (s *Session) refresh(ctx context.Context, params jsontext.Value) Reply {
 	s.mu.Lock()
 	s.expires, s.globs = claims.Expires, claims.Rooms
 	s.mu.Unlock()
+	s.sock.Sooner()
 	return Reply{Result: wire.Refreshed{ExpiresInMS: time.Until(claims.Expires).Milliseconds()}}
 }
 

@@ -24,6 +24,8 @@ type Socket interface {
 	// outbox. It waits while more than a page of replay is still unsent, and
 	// returns the cause when ctx ends or the socket closes.
 	Replay(ctx context.Context, ev *wire.RoomEvent) error
+	// Sooner says that the session's Due may be earlier than it was.
+	Sooner()
 	// Close sends what is queued, then the close frame, then ends the
 	// connection. The first code given wins.
 	Close(code wire.CloseCode, reason string)
