@@ -72,6 +72,7 @@ type outbox struct {
 	compress bool
 	stats    *Stats
 	writer   sync.WaitGroup // the goroutine that writes, if any
+	until    time.Time      // owned by writer: the deadline of its writes
 
 	mu      sync.Mutex
 	drained sync.Cond  // on mu: something was written, or the box closed
@@ -286,8 +287,12 @@ func (o *outbox) frame(b []byte, it item) []byte {
 // push writes b, as long as the peer takes something now and then.
 func (o *outbox) push(b []byte) error {
 	for stalled := time.Duration(0); len(b) > 0; {
-		if err := o.conn.SetWriteDeadline(time.Now().Add(stallStep)); err != nil {
-			return err
+		// One deadline serves many writes, each of which has half a step at least.
+		if now := time.Now(); o.until.Sub(now) < stallStep/2 {
+			o.until = now.Add(stallStep)
+			if err := o.conn.SetWriteDeadline(o.until); err != nil {
+				return err
+			}
 		}
 		n, err := o.conn.Write(b)
 		b = b[n:]
