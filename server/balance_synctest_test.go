@@ -142,7 +142,14 @@ func (p *person) follow(f *trial.Fleet, moves chan<- passage) {
 			return
 		}
 		var o wire.Redirect
-		if n.Method != "redirect" || json.Unmarshal(n.Params, &o) != nil || o.URL == p.lost {
+		if n.Method != "redirect" || json.Unmarshal(n.Params, &o) != nil {
+			continue
+		}
+		if o.URL == p.lost {
+			if p.says > 0 {
+				time.Sleep(p.says)
+				_ = p.Call(context.Background(), "redirect.refuse", wire.RedirectRefuse{ID: o.ID, Reason: wire.RefusedDial}, nil)
+			}
 			continue
 		}
 		conn, err := f.Dial(context.Background(), "tcp", strings.TrimSuffix(strings.TrimPrefix(o.URL, "ws://"), "/"))

@@ -18,15 +18,15 @@ import (
 )
 
 // drawn drains node 1 of a fleet of three, of so many who follow offers but to a
-// node that they cannot reach, and returns who has moved after a while; end waits
-// for the end of the drain.
-func drawn(t *testing.T, f *trial.Fleet, many int, lost string, after time.Duration) (moves chan passage, end func()) {
+// node that they cannot reach, which they say or not, and returns who has moved
+// after a while; end waits for the end of the drain.
+func drawn(t *testing.T, f *trial.Fleet, many int, lost string, says, after time.Duration) (moves chan passage, end func()) {
 	t.Helper()
 	moves = make(chan passage, many)
 	var following sync.WaitGroup
 	for i := range many {
 		p := follower(t, f, 1, fmt.Sprint("u", i))
-		p.lost = lost
+		p.lost, p.says = lost, says
 		following.Go(func() { p.follow(f, moves) })
 	}
 	ended := make(chan error, 1)
@@ -61,7 +61,7 @@ func TestDrain_ATargetThatIsSlowToAnswerHoldsUpNobodyElse(t *testing.T) {
 	const many = 60
 	trio(t, few, func(t *testing.T, f *trial.Fleet) {
 		late(f, "n2", "prepared", 1200*time.Millisecond)
-		moves, end := drawn(t, f, many, "", time.Second)
+		moves, end := drawn(t, f, many, "", 0, time.Second)
 		n := len(moves)
 		for range n {
 			if m := <-moves; m.to != f.Nodes[2].URL {
@@ -83,11 +83,42 @@ func TestDrain_ATargetThatIsSlowToAnswerHoldsUpNobodyElse(t *testing.T) {
 func TestDrain_ATargetThatNobodyReachesHoldsUpNobodyElse(t *testing.T) {
 	const many = 60
 	trio(t, few, func(t *testing.T, f *trial.Fleet) {
-		moves, end := drawn(t, f, many, f.Nodes[1].URL, 3*time.Second)
+		moves, end := drawn(t, f, many, f.Nodes[1].URL, 0, 3*time.Second)
 		if n := len(moves); n != many-fewOffers/2 {
 			t.Errorf("%d of %d have moved, want all but the %d that one of two may hold", n, many, fewOffers/2)
 		}
 		end()
+	})
+}
+
+// It is the only one of the newest revision, so that each offer is of it, until the
+// first ones have said that they do not find it: a revision that is broken holds no
+// drain up for longer than that.
+func TestDrain_ATargetThatClientsDoNotFindIsPassedOver(t *testing.T) {
+	const many, dials = 60, 8 * time.Second
+	newest := func(s *trial.Settings, node string) {
+		few(s, node)
+		if s.Server.DrainBudget = time.Minute; node == "n2" {
+			s.Server.Revision = "new"
+		}
+	}
+	trio(t, newest, func(t *testing.T, f *trial.Fleet) {
+		f.Nodes[1].Cut()
+		time.Sleep(time.Second)
+		f.Restart(1) // later, so that its revision is the newest
+		for i := range many {
+			enter(t, f, 3, fmt.Sprint("cy", i)) // the other one has more than its share
+		}
+		time.Sleep(4 * time.Second)
+		moves, end := drawn(t, f, many, f.Nodes[1].URL, dials, dials+2*time.Second)
+		// Eight have to say so, and in the place of each but the last one more is sent.
+		if n := len(moves); n < many-7 {
+			t.Errorf("%d of %d have moved 2 s after the first said so, want all but 7", n, many)
+		}
+		end()
+		if n := len(moves); n != many {
+			t.Errorf("%d of %d moved", n, many)
+		}
 	})
 }
 

@@ -24,8 +24,10 @@ type person struct {
 	session wire.Session
 	// known is how present others are, as far as this one was told.
 	known map[string]uint8
-	// lost is the URL of a node that it cannot reach.
+	// lost is the URL of a node that it cannot reach; it says so after a while, if
+	// that is not 0.
 	lost string
+	says time.Duration
 }
 
 // next is the next notice, but for those that tell of somebody for the first time.

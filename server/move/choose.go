@@ -4,7 +4,6 @@ import (
 	"context"
 	"math/rand/v2"
 	"slices"
-	"time"
 
 	"godwit/rules/drain"
 	"godwit/rules/redirect"
@@ -67,49 +66,6 @@ func (m *Mover) seenLocked(nodes []store.Node, denied map[string]bool) []drain.N
 	return seen
 }
 
-// passOverLocked takes from the ready ones who did not answer a while ago, while there
-// is another: each ask of it would wait in vain, for as long as its lease stands.
-func (m *Mover) passOverLocked(seen []drain.Node) {
-	now := time.Now()
-	silent := func(n drain.Node) bool { return now.Before(m.silent[n.ID]) }
-	another := func(n drain.Node) bool { return n.Ready && n.ID != m.cfg.Ref.String() && !silent(n) }
-	if len(m.silent) == 0 || !slices.ContainsFunc(seen, another) {
-		return
-	}
-	for i, n := range seen {
-		if silent(n) {
-			seen[i].Ready = false
-		}
-	}
-}
-
-// asks notes that a target is about to be asked: of one that was silent, one ask
-// finds out whether it is back, and the others pass it over meanwhile.
-func (m *Mover) asks(target string) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if _, was := m.silent[target]; was {
-		m.silent[target] = time.Now().Add(silentFor)
-	}
-}
-
-// asked notes whether a target has answered.
-func (m *Mover) asked(target string, heard bool) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if heard {
-		delete(m.silent, target)
-		return
-	}
-	now := time.Now()
-	for id, until := range m.silent {
-		if now.Sub(until) > time.Minute { // gone for good
-			delete(m.silent, id)
-		}
-	}
-	m.silent[target] = now.Add(silentFor)
-}
-
 // another says whether some other node may take sessions, if not now. The one
 // that drains will not.
 func (m *Mover) another(nodes []store.Node) bool {
@@ -147,6 +103,7 @@ func (m *Mover) reserve(nodes []store.Node, why Why, denied map[string]bool) (ta
 		return "", ErrHeld
 	}
 	target = drain.Pick(targets, rand.IntN).ID
+	m.sendsLocked(target)
 	m.towardsLocked(target, 1, 1)
 	return target, nil
 }

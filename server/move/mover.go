@@ -28,9 +28,6 @@ const (
 	// at once; of those that say nothing, only silentTries are waited for.
 	prepareTries = 32
 	silentTries  = 3
-	// silentFor is how long one that said nothing is passed over: long beside what
-	// an ask costs, short beside a lease, for it may only have been slow.
-	silentFor = 5 * time.Second
 	// wordsMost is how many words may wait; a target that cannot say its word in
 	// time has denied.
 	wordsMost   = 1024
@@ -67,13 +64,11 @@ type Mover struct {
 
 	desk *ask.Desk // where targets' words are waited for
 
-	mu   sync.Mutex
-	kept map[string]place     // guarded by mu: for who is still to come, by offer
-	sent map[string]sent      // guarded by mu: by target
-	keys map[store.Ref]string // guarded by mu: of other nodes' lives; a life's never changes
-	// silent are the targets that did not answer when they were asked last, and
-	// until when they are passed over.
-	silent map[string]time.Time // guarded by mu
+	mu     sync.Mutex
+	kept   map[string]place     // guarded by mu: for who is still to come, by offer
+	sent   map[string]sent      // guarded by mu: by target
+	keys   map[store.Ref]string // guarded by mu: of other nodes' lives; a life's never changes
+	doubts map[string]doubt     // guarded by mu: of targets
 
 	fleetMu sync.Mutex   // held over the round trip: one looks for all
 	fleet   []store.Node // guarded by fleetMu: the last look
@@ -104,7 +99,7 @@ func New(cfg Config, st *store.Store, load func() int, leaving func() bool, log 
 	return &Mover{
 		cfg: cfg, store: st, log: log, key: key, load: load, leaving: leaving,
 		words: make(chan saying, wordsMost), desk: ask.New(st), Stats: newStats(), kept: make(map[string]place), sent: make(map[string]sent),
-		keys: make(map[store.Ref]string), silent: make(map[string]time.Time),
+		keys: make(map[store.Ref]string), doubts: make(map[string]doubt),
 	}
 }
 
@@ -294,6 +289,7 @@ func (m *Mover) tell(ctx context.Context, s *session.Session, o store.Offer, to 
 				m.release(o)
 			}
 			m.log.Debug("redirect over", "session", o.Session, "offer", o.ID, "state", string(state))
+			m.found(target, why, state, refusal)
 			m.count(why, cmp.Or(string(state), unknown))
 			if why.Over != nil {
 				why.Over(state, target, refusal)
