@@ -197,10 +197,14 @@ func expected(t reflect.Type) string {
 	return "expected another form"
 }
 
-// fromFile reads a secret from the file that NAME_FILE names.
+// fromFile reads a secret from the file that NAME_FILE names. One that is given
+// itself may have been a file, too, as a key of a Kubernetes Secret is.
 func fromFile(vars map[string]string, name string) error {
 	path := vars[name+"_FILE"]
 	if path == "" {
+		if value, ok := vars[name]; ok {
+			vars[name] = oneLine(value)
+		}
 		return nil
 	}
 	if vars[name] != "" {
@@ -220,8 +224,11 @@ func secretIn(path string) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("expected a file that can be read: %w", err)
 	}
-	return strings.TrimSuffix(strings.TrimSuffix(string(b), "\n"), "\r"), nil
+	return oneLine(string(b)), nil
 }
+
+// oneLine is a secret without the end of its line.
+func oneLine(s string) string { return strings.TrimSuffix(strings.TrimSuffix(s, "\n"), "\r") }
 
 // printSettings writes the table that `godwit serve -h` and the README show.
 func printSettings(w io.Writer) {

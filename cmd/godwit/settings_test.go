@@ -186,12 +186,18 @@ func TestSettings_DefaultsAndFiles(t *testing.T) {
 	if err := os.WriteFile(file, []byte("0123456789abcdef\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	s, unknown, err := readSettings([]string{"GODWIT_AUTH_SECRET_FILE=" + file, "GODWIT_HISTORY=a*,b", "GODWIT_GRACES=1s", "HOME=/"})
+	s, unknown, err := readSettings([]string{
+		"GODWIT_AUTH_SECRET_FILE=" + file, "GODWIT_ADMIN_TOKEN=as a Kubernetes Secret has it\r\n",
+		"GODWIT_HISTORY=a*,b", "GODWIT_GRACES=1s", "HOME=/",
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	if s.AuthSecret != "0123456789abcdef" || s.Grace.String() != "30s" || s.MaxFrame != 65536 || len(s.History) != 2 || s.AllowedOrigins != nil {
 		t.Errorf("settings %+v", s)
+	}
+	if s.AdminToken != "as a Kubernetes Secret has it" {
+		t.Errorf("a secret with the end of its line: %q", s.AdminToken)
 	}
 	if len(unknown) != 1 || unknown[0] != "GODWIT_GRACES" {
 		t.Errorf("unknown %v", unknown)
