@@ -138,7 +138,7 @@ func (f *fleet) run(ctx context.Context, nodes int, kind string) (err error) {
 		if vars["GODWIT_LOG_FORMAT"] == "" {
 			env = append(env, "GODWIT_LOG_FORMAT=text") // for eyes
 		}
-		p, err := f.start(mark, env, self, "serve")
+		p, err := f.serve(mark, env, self)
 		if err != nil {
 			return err
 		}
@@ -313,6 +313,15 @@ func (f *fleet) start(mark string, env []string, name string, args ...string) (*
 		return nil, err
 	}
 	return p, nil
+}
+
+// serve starts a node, which is to say where it listens: that is in its log, at
+// info.
+func (f *fleet) serve(mark string, env []string, self string) (*proc, error) {
+	if level := environment(env)["GODWIT_LOG_LEVEL"]; level == "warn" || level == "error" {
+		env = append(slices.Clip(env), "GODWIT_LOG_LEVEL=info")
+	}
+	return f.start(mark, env, self, "serve")
 }
 
 func newProc(mark string, env []string, name string, args ...string) *proc {

@@ -199,7 +199,7 @@ func TestDev_SaysHowItIsAsked(t *testing.T) {
 }
 
 func TestDev_GivesItsNodesTheSettingsOfWhoStartsIt(t *testing.T) {
-	p := launch(t, []string{"GODWIT_AUTH_SECRET=" + key, "GODWIT_LOG_FORMAT=json", "GODWIT_LISTEN=0.0.0.0:0"}, "dev", "--nodes", "1")
+	p := launch(t, []string{"GODWIT_AUTH_SECRET=" + key, "GODWIT_LOG_FORMAT=json", "GODWIT_LOG_LEVEL=warn", "GODWIT_LISTEN=0.0.0.0:0"}, "dev", "--nodes", "1")
 	url := p.await(`Listening on (\S+)$`)[0]
 	p.await(`^ *\| and on every other address of this machine$`)
 	p.await(`^n1   \| \{.*"msg":"listening"`)

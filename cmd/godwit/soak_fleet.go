@@ -184,7 +184,7 @@ func (f *soakFleet) launch(ctx context.Context, n *soakNode) error {
 	}
 	n.life++
 	env := slices.Concat(f.vars, n.vars, []string{"GODWIT_REVISION=soak-" + strconv.Itoa(n.life)})
-	if n.proc, err = f.start(n.name, env, self, "serve"); err != nil {
+	if n.proc, err = f.serve(n.name, env, self); err != nil {
 		return err
 	}
 	return n.proc.ready(ctx, n.admin)
