@@ -57,13 +57,13 @@ type Conn struct {
 	session atomic.Pointer[session.Session] // set by the reader, once
 	logging atomic.Bool                     // a first frame is being served
 	ended   atomic.Bool                     // the session ends with the socket
-	heard   atomic.Int64                    // unix ns of the last whole frame; 0: none
+	heard   atomic.Int64                    // ns from opened until the last whole frame; 0: none
 
 	mu   sync.Mutex     // held while the connection ends, and while work begins
 	work sync.WaitGroup // of the dialect
 
 	unread bool // owned by the reader: a read failed, none follows
-	turn   turn
+	place  place
 
 	// owned by the wheel
 	since time.Time // when the socket was last heard
@@ -227,12 +227,13 @@ func (c *Conn) due(now time.Time) time.Time {
 	if c.ctx.Err() != nil {
 		return time.Time{}
 	}
+	logging := c.logging.Load() // before the session: a login that has ended since is seen there
 	s := c.session.Load()
 	if s == nil {
 		if end := c.opened.Add(c.h.cfg.HelloTimeout); now.Before(end) {
 			return end
 		}
-		if c.logging.Load() {
+		if logging {
 			return now.Add(wheelStep)
 		}
 		if c.close(wire.CloseNoHello, "no hello in time", false) {
@@ -250,10 +251,13 @@ func (c *Conn) due(now time.Time) time.Time {
 	return next
 }
 
+// hears notes that a whole frame has come. Setting the clock changes nothing in it.
+func (c *Conn) hears() { c.heard.Store(int64(time.Since(c.opened))) }
+
 // silence pings a socket that is silent, and closes one that stays so.
 func (c *Conn) silence(now time.Time) time.Time {
 	ping := c.h.cfg.Ping
-	heard := time.Unix(0, c.heard.Load())
+	heard := c.opened.Add(time.Duration(c.heard.Load()))
 	if !heard.Equal(c.since) {
 		c.since, c.pings = heard, 0
 	}
@@ -284,11 +288,11 @@ func (reader) OnClose(*gws.Conn, error) {}
 
 func (reader) OnPing(ws *gws.Conn, payload []byte) {
 	c := of(ws)
-	c.heard.Store(time.Now().UnixNano())
+	c.hears()
 	c.box.put(item{op: opPong, kind: control, payload: append([]byte(nil), payload...)})
 }
 
-func (reader) OnPong(ws *gws.Conn, _ []byte) { of(ws).heard.Store(time.Now().UnixNano()) }
+func (reader) OnPong(ws *gws.Conn, _ []byte) { of(ws).hears() }
 
 func (reader) OnMessage(ws *gws.Conn, m *gws.Message) {
 	c := of(ws)
@@ -303,7 +307,7 @@ func (reader) OnMessage(ws *gws.Conn, m *gws.Message) {
 	if c.box.over() {
 		return // gws had read it already when the socket was closed
 	}
-	c.heard.Store(time.Now().UnixNano())
+	c.hears()
 	c.h.Stats.FramesIn.Add(1)
 	if byte(m.Opcode) != c.op {
 		c.Close(wire.CloseBinary, "this endpoint speaks "+spoken[c.op]+" frames")

@@ -16,16 +16,19 @@ const (
 // allocated or looked up for one that waits.
 type wheel struct {
 	// due does what is due, and says when to ask again; zero: never.
-	due   func(c *Conn, now time.Time) time.Time
-	spare []*Conn // owned by run: the slot of the last turn
+	due func(c *Conn, now time.Time) time.Time
+
+	// owned by run
+	spare []*Conn   // the slot of the last turn
+	next  time.Time // of the next turn
 
 	mu    sync.Mutex
 	slots [wheelSlots][]*Conn // guarded by mu
 	at    int                 // guarded by mu: the slot that is due next
 }
 
-// turn is a connection's place on the wheel. Guarded by the wheel's mu.
-type turn struct {
+// place is a connection's place on the wheel. Guarded by the wheel's mu.
+type place struct {
 	due    time.Time
 	slot   int
 	index  int
@@ -46,9 +49,9 @@ func (w *wheel) sooner(c *Conn, now time.Time) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	switch {
-	case c.turn.off:
-	case c.turn.asking:
-		c.turn.sooner = true
+	case c.place.off:
+	case c.place.asking:
+		c.place.sooner = true
 	default:
 		w.take(c)
 		w.put(c, now, now)
@@ -59,44 +62,58 @@ func (w *wheel) sooner(c *Conn, now time.Time) {
 func (w *wheel) remove(c *Conn) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if !c.turn.off && !c.turn.asking {
+	if !c.place.off && !c.place.asking {
 		w.take(c)
 	}
-	c.turn.off = true
+	c.place.off = true
 }
 
-// put puts a connection in the slot of its time, or in the furthest one. Called
-// with mu held.
+// put puts a connection in the slot of its time, or in the furthest one; setting
+// the clock does not change when that is. Called with mu held.
 func (w *wheel) put(c *Conn, due, now time.Time) {
-	steps := int(max(0, due.Sub(now))/wheelStep) + 1
-	slot := (w.at + min(steps, wheelSlots-1)) % wheelSlots
-	c.turn = turn{due: due, slot: slot, index: len(w.slots[slot])}
+	wait := max(0, due.Sub(now))
+	slot := (w.at + min(int(wait/wheelStep)+1, wheelSlots-1)) % wheelSlots
+	c.place = place{due: now.Add(wait), slot: slot, index: len(w.slots[slot])}
 	w.slots[slot] = append(w.slots[slot], c)
 }
 
 // take takes a connection out of its slot; the slot's last one gets its place.
 // Called with mu held.
 func (w *wheel) take(c *Conn) {
-	slot := w.slots[c.turn.slot]
+	slot := w.slots[c.place.slot]
 	end := len(slot) - 1
-	slot[c.turn.index] = slot[end]
-	slot[c.turn.index].turn.index = c.turn.index
+	slot[c.place.index] = slot[end]
+	slot[c.place.index].place.index = c.place.index
 	slot[end] = nil
-	w.slots[c.turn.slot] = slot[:end]
+	w.slots[c.place.slot] = slot[:end]
 }
 
 // run turns the wheel until ctx ends.
 func (w *wheel) run(ctx context.Context) {
 	t := time.NewTicker(wheelStep)
 	defer t.Stop()
+	w.next = time.Now().Add(wheelStep)
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case now := <-t.C:
-			w.turn(now)
+			w.turnTo(now)
 		}
 	}
+}
+
+// turnTo makes the turns that are due: more than one where ticks were lost, as of a
+// process that stood still, but no more than it takes to ask everybody.
+func (w *wheel) turnTo(now time.Time) {
+	for range wheelSlots {
+		if w.next.After(now) {
+			return
+		}
+		w.turn(now)
+		w.next = w.next.Add(wheelStep)
+	}
+	w.next = now.Add(wheelStep)
 }
 
 // turn asks who is due.
@@ -106,7 +123,7 @@ func (w *wheel) turn(now time.Time) {
 	w.slots[w.at] = w.spare
 	w.at = (w.at + 1) % wheelSlots
 	for _, c := range due {
-		c.turn.asking = true
+		c.place.asking = true
 	}
 	w.mu.Unlock()
 	for _, c := range due {
@@ -119,18 +136,18 @@ func (w *wheel) turn(now time.Time) {
 // ask asks one connection, unless its time was too far for the wheel, and puts it
 // where it is due next.
 func (w *wheel) ask(c *Conn, now time.Time) {
-	next := c.turn.due // nobody puts it anywhere while it is being asked
+	next := c.place.due // nobody puts it anywhere while it is being asked
 	if !now.Before(next) {
 		next = w.due(c, now)
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	switch {
-	case c.turn.off:
-	case c.turn.sooner:
+	case c.place.off:
+	case c.place.sooner:
 		w.put(c, now, now)
 	case next.IsZero():
-		c.turn.off = true
+		c.place.off = true
 	default:
 		w.put(c, next, now)
 	}

@@ -7,7 +7,8 @@ import (
 	"pgregory.net/rapid"
 )
 
-// TestWheel_AsksEachWhenItIsDue turns a wheel under connections that come, are
+// TestWheel_AsksEachWhenItIsDue turns a wheel under connections that come and go,
+// and that are to be asked sooner, some while they are being asked.
 func TestWheel_AsksEachWhenItIsDue(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		now := time.Unix(1_000_000, 0)
@@ -69,7 +70,7 @@ func TestWheel_AsksEachWhenItIsDue(t *testing.T) {
 				if now.After(at.Add(2 * wheelStep)) {
 					t.Fatalf("one is %s late", now.Sub(at))
 				}
-				if on := w.slots[c.turn.slot]; on[c.turn.index] != c {
+				if on := w.slots[c.place.slot]; on[c.place.index] != c {
 					t.Fatal("one is not where it thinks that it is")
 				}
 			}
@@ -82,6 +83,34 @@ func TestWheel_AsksEachWhenItIsDue(t *testing.T) {
 			}
 		}
 	})
+}
+
+// Ticks are lost while a process stands still, and the clock may be set.
+func TestWheel_AsksWhoWasDueWhileItStoodStill(t *testing.T) {
+	start := time.Unix(1_000_000, 0)
+	for name, c := range map[string]struct {
+		due, still time.Duration
+		asked      bool
+	}{
+		"due since":            {20 * time.Second, time.Minute, true},
+		"too far for it":       {90 * time.Second, 2 * time.Minute, true},
+		"due later":            {90 * time.Second, time.Minute, false},
+		"for days":             {20 * time.Second, 100 * time.Hour, true},
+		"no longer than ticks": {20 * time.Second, 10 * time.Second, false},
+	} {
+		asked := 0
+		w := wheel{next: start, due: func(_ *Conn, at time.Time) time.Time { asked++; return at.Add(c.due) }}
+		w.add(new(Conn), start)
+		w.turnTo(start)
+		w.turnTo(start.Add(wheelStep)) // it is asked, and due after that
+		if asked != 1 {
+			t.Fatalf("%s: asked %d times at first", name, asked)
+		}
+		w.turnTo(start.Add(wheelStep + c.still))
+		if (asked == 2) != c.asked {
+			t.Errorf("%s: asked %d times, want it asked again: %t", name, asked, c.asked)
+		}
+	}
 }
 
 // BenchmarkWheel turns a wheel of 10,000 connections, each due every 25 seconds.
