@@ -179,3 +179,23 @@ func TestOutbox_APeerThatTakesAByteNowAndThenIsKept(t *testing.T) {
 		theirs.Close()
 	})
 }
+
+// What is left of the deadline of the write before is not all the time that it has.
+func TestOutbox_APeerThatTakesNothingHasItsTimeWheneverItBegan(t *testing.T) {
+	for _, before := range []time.Duration{0, stallStep / 4, stallStep / 2, stallStep, 2 * stallStep} {
+		synctest.Test(t, func(t *testing.T) {
+			ours, theirs := pipe.New()
+			o := newOutbox(ours, 1<<20, new(Stats))
+			o.put(text(answer, "taken"))
+			time.Sleep(before)
+			began := time.Now()
+			o.put(text(answer, strings.Repeat("x", 2*pipe.Buffer)))
+			o.writer.Wait()
+			// What the pipe holds was taken in the first step.
+			if took := time.Since(began); took < stallAfter || took > stallAfter+2*stallStep {
+				t.Errorf("%s after another write it was given up after %s, want %s", before, took, stallAfter)
+			}
+			theirs.Close()
+		})
+	}
+}

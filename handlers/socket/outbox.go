@@ -286,9 +286,9 @@ func (o *outbox) frame(b []byte, it item) []byte {
 
 // push writes b, as long as the peer takes something now and then.
 func (o *outbox) push(b []byte) error {
-	for stalled := time.Duration(0); len(b) > 0; {
-		// One deadline serves many writes, each of which has half a step at least.
-		if now := time.Now(); o.until.Sub(now) < stallStep/2 {
+	now := time.Now()
+	for took := now; len(b) > 0; now = time.Now() {
+		if o.until.Sub(now) < stallStep/2 { // one deadline serves many writes
 			o.until = now.Add(stallStep)
 			if err := o.conn.SetWriteDeadline(o.until); err != nil {
 				return err
@@ -301,11 +301,9 @@ func (o *outbox) push(b []byte) error {
 		case !errors.Is(err, os.ErrDeadlineExceeded):
 			return err
 		case n > 0:
-			stalled = 0
-		default:
-			if stalled += stallStep; stalled >= stallAfter {
-				return err
-			}
+			took = time.Now()
+		case time.Since(took) >= stallAfter:
+			return err
 		}
 	}
 	return nil
