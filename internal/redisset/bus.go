@@ -2,6 +2,7 @@ package redisset
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"net"
@@ -33,13 +34,14 @@ func (s *Server) hearsAll(ctx context.Context, all []*Server) error {
 	if _, err := sub.Receive(ctx); err != nil {
 		return err
 	}
+	call := rand.Text() // what an earlier one has published may still come
 	missing := make(map[string]*redis.Client, len(all))
 	for _, one := range all {
-		missing[one.Addr] = one.Client
+		missing[call+one.Addr] = one.Client
 	}
 	for {
-		for addr, client := range missing { // again: a link that broke has lost what it carried
-			if err := client.Publish(ctx, quiet, addr).Err(); err != nil {
+		for word, client := range missing { // again: a link that broke has lost what it carried
+			if err := client.Publish(ctx, quiet, word).Err(); err != nil {
 				return err
 			}
 		}
