@@ -103,7 +103,7 @@ func (m *Mover) reserve(nodes []store.Node, why Why, denied map[string]bool) (ta
 		return "", ErrHeld
 	}
 	target = drain.Pick(targets, rand.IntN).ID
-	m.sendsLocked(target)
+	m.sendsLocked(target, why)
 	m.towardsLocked(target, 1, 1)
 	return target, nil
 }

@@ -58,7 +58,8 @@ func (m *Mover) doubtLocked(target string, change func(d *doubt, now time.Time))
 	}
 	d := m.doubts[target]
 	before := d
-	if change(&d, now); d == (doubt{at: d.at}) {
+	change(&d, now)
+	if d == (doubt{at: d.at}) {
 		delete(m.doubts, target)
 		return
 	}
@@ -73,46 +74,59 @@ func (m *Mover) doubtLocked(target string, change func(d *doubt, now time.Time))
 func (m *Mover) asks(target string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if !m.doubts[target].silent.IsZero() {
-		m.doubtLocked(target, func(d *doubt, now time.Time) { d.silent = now.Add(silentFor) })
-	}
+	m.doubtLocked(target, func(d *doubt, now time.Time) {
+		if !d.silent.IsZero() {
+			d.silent = now.Add(silentFor)
+		}
+	})
 }
 
 // asked notes whether a target has answered.
 func (m *Mover) asked(target string, heard bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if _, doubted := m.doubts[target]; heard && !doubted {
-		return
-	}
 	m.doubtLocked(target, func(d *doubt, now time.Time) {
-		if d.silent = (time.Time{}); !heard {
+		d.silent = time.Time{}
+		if !heard {
 			d.silent = now.Add(silentFor)
 		}
 	})
 }
 
-// sendsLocked notes that a client is about to be sent to a target: where others did
-// not find it, one finds out whether that is over.
-func (m *Mover) sendsLocked(target string) {
-	if m.doubts[target].astray >= astrayMost {
-		m.doubtLocked(target, func(d *doubt, now time.Time) { d.shut = now.Add(astrayFor) })
+// sendsLocked notes that a client is about to be sent to a target, if that keeps a
+// place: where others did not find it, one finds out whether that is over. A client
+// that asked to be sent may refuse as often as it likes: it says nothing of the target.
+func (m *Mover) sendsLocked(target string, why Why) {
+	if why.Reason == wire.ForRequest {
+		return
 	}
+	m.doubtLocked(target, func(d *doubt, now time.Time) {
+		if d.astray >= astrayMost {
+			d.shut = now.Add(astrayFor)
+		}
+	})
 }
 
-// found notes whether a client that was sent to a target has found it. One that
-// asked to be sent may refuse as often as it likes: it says nothing of the target.
+// found notes whether a client that was sent to a target has found it; as in
+// sendsLocked, one that asked for it may only say that it has.
 func (m *Mover) found(target string, why Why, state store.OfferState, refusal string) {
+	astray := state == store.OfferRefused && why.Reason != wire.ForRequest && (refusal == wire.RefusedDial || refusal == wire.RefusedClosed)
+	if state != store.OfferCommitted && !astray {
+		return
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	switch _, doubted := m.doubts[target]; {
-	case state == store.OfferCommitted && doubted:
-		m.doubtLocked(target, func(d *doubt, _ time.Time) { d.astray, d.shut = 0, time.Time{} })
-	case state == store.OfferRefused && why.Reason != wire.ForRequest && (refusal == wire.RefusedDial || refusal == wire.RefusedClosed):
-		m.doubtLocked(target, func(d *doubt, now time.Time) {
-			if d.astray++; d.astray >= astrayMost {
-				d.shut = now.Add(astrayFor)
-			}
-		})
-	}
+	m.doubtLocked(target, func(d *doubt, now time.Time) {
+		if !astray {
+			d.astray, d.shut = 0, time.Time{}
+			return
+		}
+		d.astray++
+		if d.astray >= astrayMost {
+			d.shut = now.Add(astrayFor)
+		}
+		if d.astray == astrayMost {
+			m.log.Warn("clients do not reach a node; offering others while there are any", "node", target, "refused", refusal)
+		}
+	})
 }

@@ -1,6 +1,7 @@
 package move
 
 import (
+	"log/slog"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -13,7 +14,7 @@ import (
 // doubting is a Mover that knows nothing against anybody, and who of a and b it
 // would offer.
 func doubting() (m *Mover, offered func() string) {
-	m = &Mover{doubts: make(map[string]doubt)}
+	m = &Mover{doubts: make(map[string]doubt), log: slog.New(slog.DiscardHandler)}
 	return m, func() (names string) {
 		m.mu.Lock()
 		defer m.mu.Unlock()
@@ -26,6 +27,13 @@ func doubting() (m *Mover, offered func() string) {
 		}
 		return names
 	}
+}
+
+// sends has a client be sent to a target.
+func sends(m *Mover, target, reason string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.sendsLocked(target, Why{Reason: reason})
 }
 
 // astray has so many clients in a row not find a target.
@@ -54,9 +62,9 @@ func TestDoubt_WhoIsNotFoundIsTriedByOneNowAndThen(t *testing.T) {
 		want(t, "in a row", offered, "b")
 		time.Sleep(astrayFor)
 		want(t, "after a while", offered, "ab")
-		m.mu.Lock()
-		m.sendsLocked("a")
-		m.mu.Unlock()
+		sends(m, "a", wire.ForRequest)
+		want(t, "when one asks for it", offered, "ab")
+		sends(m, "a", wire.ForDrain)
 		want(t, "while one tries", offered, "b")
 		astray(m, "a", wire.ForDrain, wire.RefusedDial, 1)
 		time.Sleep(astrayFor - 1)
@@ -85,6 +93,10 @@ func TestDoubt_NoneOfTheseSpeaksAgainstATarget(t *testing.T) {
 			time.Sleep(doubtFor + 1)
 		}
 		want(t, "one now and then", offered, "ab")
+		astray(m, "a", wire.ForDrain, wire.RefusedDial, astrayMost)
+		time.Sleep(doubtFor + 1)
+		sends(m, "a", wire.ForDrain)
+		want(t, "what was long ago", offered, "ab")
 	})
 }
 
