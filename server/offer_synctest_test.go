@@ -482,6 +482,36 @@ func TestHandover_WhoseTargetDiesAtTheClaimIsResumed(t *testing.T) {
 	})
 }
 
+func TestOffer_OfWhoAsksFollowsTheAnswer(t *testing.T) {
+	trio(t, nil, func(t *testing.T, f *trial.Fleet) {
+		ann := follower(t, f, 1, "ann")
+		for _, c := range []struct{ asks, answer string }{
+			{`{"jsonrpc":"2.0","id":7,"method":"redirect.request","params":{}}`, `{"jsonrpc":"2.0","id":7,"result":{}}`},
+			{`[{"jsonrpc":"2.0","id":8,"method":"redirect.request","params":{}}]`, `[{"jsonrpc":"2.0","id":8,"result":{}}]`},
+			{`{"jsonrpc":"2.0","method":"redirect.request","params":{}}`, ""},
+		} {
+			for ann.Rest() != "" {
+				if _, err := ann.NextText(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := ann.Text(c.asks); err != nil {
+				t.Fatal(err)
+			}
+			if c.answer != "" {
+				if got, err := ann.NextText(t.Context()); err != nil || got != c.answer {
+					t.Errorf("first %s, %v; want %s", got, err, c.answer)
+				}
+			}
+			var o wire.Redirect
+			ann.notice("redirect", &o)
+			if err := ann.Call(t.Context(), "redirect.refuse", wire.RedirectRefuse{ID: o.ID}, nil); err != nil {
+				t.Fatal(err)
+			}
+		}
+	})
+}
+
 // slow is a socket that takes its time to queue an offer.
 type slow struct {
 	during func()
@@ -526,6 +556,7 @@ func TestOffer_IsToldBeforeItsEnd(t *testing.T) {
 			if r.Err != nil {
 				t.Error(r.Err)
 			}
+			r.After()
 		})
 		time.Sleep(time.Second)
 		sock.mu.Lock()

@@ -193,7 +193,8 @@ type Why struct {
 	Node   string // a node's name; empty: any
 	ID     string // of the offer; empty: one is drawn
 	Final  bool
-	Not    string // a target that is not to be offered, as its Ref is written
+	Not    string            // a target that is not to be offered, as its Ref is written
+	Tell   func(tell func()) // see session.Offering
 	// Over is told what became of the offer, to whom it led, and why it was refused:
 	// see session.Offering. nil: nobody asks.
 	Over func(state store.OfferState, target, why string)
@@ -282,7 +283,7 @@ func (m *Mover) sign(o store.Offer, url string) (way, error) {
 func (m *Mover) tell(ctx context.Context, s *session.Session, o store.Offer, to way, why Why) error {
 	target := o.Target.String()
 	return s.Offer(ctx, session.Offering{
-		Offer: o, URL: to.url, Token: to.token, Life: m.cfg.Life, Until: to.until, Reason: why.Reason, Final: why.Final,
+		Offer: o, URL: to.url, Token: to.token, Life: m.cfg.Life, Until: to.until, Reason: why.Reason, Final: why.Final, Tell: why.Tell,
 		Over: func(state store.OfferState, refusal string) {
 			m.towards(target, -1, 0)
 			if state != store.OfferCommitted && state != "" {

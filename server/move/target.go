@@ -133,20 +133,20 @@ func refOf(text string) (store.Ref, bool) {
 }
 
 // Request is session.Moves: a client asks for an offer.
-func (m *Mover) Request(ctx context.Context, s *session.Session, node string) *wire.Error {
-	err := m.Offer(ctx, s, Why{Reason: wire.ForRequest, Node: node})
+func (m *Mover) Request(ctx context.Context, s *session.Session, node string) (tell func(), _ *wire.Error) {
+	err := m.Offer(ctx, s, Why{Reason: wire.ForRequest, Node: node, Tell: func(f func()) { tell = f }})
 	switch {
 	case err == nil:
-		return nil
+		return tell, nil
 	case errors.Is(err, ErrNoTarget), errors.Is(err, ErrUnable):
-		return wire.Errorf(wire.NoTarget, "%s", err)
+		return nil, wire.Errorf(wire.NoTarget, "%s", err)
 	case errors.Is(err, store.ErrBusy):
-		return nil // an offer stands: that one follows, or has
+		return nil, nil // an offer stands: that one follows, or has
 	case errors.Is(err, store.ErrMoved), errors.Is(err, store.ErrGone):
-		return wire.Errorf(wire.Moved, "the session lives on another socket")
+		return nil, wire.Errorf(wire.Moved, "the session lives on another socket")
 	case errors.Is(err, store.ErrUnavailable), errors.Is(err, context.Canceled):
-		return wire.ErrUnavailable()
+		return nil, wire.ErrUnavailable()
 	}
 	m.log.Error("no redirect offered", "session", s.ID(), "error", err)
-	return wire.ErrInternal()
+	return nil, wire.ErrInternal()
 }

@@ -17,7 +17,9 @@ import (
 // Moves is what a session asks of the node's moves to and from other nodes.
 type Moves interface {
 	// Request has the session offered another node: `node`, or any if empty.
-	Request(ctx context.Context, s *Session, node string) *wire.Error
+	// Request offers a session another node, as its client has asked. tell has the
+	// client told, which is for after the answer; nil: an offer stands already.
+	Request(ctx context.Context, s *Session, node string) (tell func(), _ *wire.Error)
 	// Check reads the token that a client shows, and says whether this node
 	// takes the session up.
 	Check(ctx context.Context, id, token string) (store.Offer, *wire.Error)
@@ -41,6 +43,9 @@ type Offering struct {
 	Until  time.Time     // of the token, which was signed before
 	Reason string
 	Final  bool
+	// Tell, when set, is given what tells the client, which is to be run once, and
+	// soon: the offer stands meanwhile. nil: the client is told at once.
+	Tell func(tell func())
 	// Over is called once, when the session has moved, the offer is withdrawn,
 	// or the socket is gone; with "" when what became of it is not known. Of one
 	// that was refused it tells why, in the client's word.
@@ -103,14 +108,24 @@ func (s *Session) Offer(ctx context.Context, what Offering) error {
 		}
 		return err
 	}
-	// Before it is watched, so that its end does not overtake it.
+	tell := func() { s.tellOffer(o) }
+	if what.Tell != nil {
+		what.Tell(tell)
+	} else {
+		tell()
+	}
+	return nil
+}
+
+// tellOffer tells the client of an offer before it is watched, so that its end does
+// not overtake it.
+func (s *Session) tellOffer(o *offer) {
 	s.sock.Notify("redirect", wire.Redirect{
 		ID: o.ID, URL: o.URL, Token: o.Token, ExpiresInMS: max(0, time.Until(o.Until).Milliseconds()), Reason: o.Reason, Final: o.Final,
 	})
 	if !s.begin(func() { s.watchOffer(o) }) {
 		o.Over("", "") // the socket went meanwhile
 	}
-	return nil
 }
 
 // watchOffer stays with an offer until it is known what has become of it.
@@ -295,10 +310,11 @@ func (s *Session) request(ctx context.Context, params jsontext.Value) Reply {
 	if err := wire.Decode(params, &p); err != nil {
 		return Reply{Err: err}
 	}
-	if err := s.door.Moves.Request(ctx, s, p.Node); err != nil {
+	tell, err := s.door.Moves.Request(ctx, s, p.Node)
+	if err != nil {
 		return Reply{Err: err}
 	}
-	return Reply{Result: wire.Empty{}}
+	return Reply{Result: wire.Empty{}, After: tell}
 }
 
 // handover is a first request that takes an offer up.
