@@ -3,9 +3,13 @@ package server_test
 import (
 	"context"
 	"errors"
+	"fmt"
+	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/alicebob/miniredis/v2/server"
 	"github.com/go-json-experiment/json/jsontext"
 
 	"godwit/internal/trial"
@@ -137,6 +141,42 @@ func TestOperator_ClosesARoomForAllAtOnce(t *testing.T) {
 		people[1].join("lobby")
 		if r, err := ops.Room(t.Context(), "lobby"); err != nil || r.Seq != 5 || len(r.Members) != 1 {
 			t.Errorf("joined again: %+v, %v", r, err)
+		}
+	})
+}
+
+// It finds out that it is over before it is told: it asks for something while the
+// rooms hear of its end one by one, and what it is told at the end is lost.
+func TestOperator_WhoIsSignedOutIsToldSoHoweverItFindsOut(t *testing.T) {
+	two(t, func(t *testing.T, f *trial.Fleet) {
+		ann := enter(t, f, 1, "ann")
+		for i := range 20 {
+			ann.join(fmt.Sprint("room ", i))
+		}
+		var told atomic.Int64
+		online := uint8(3)
+		f.Redis.Server().SetPreHook(func(p *server.Peer, cmd string, args ...string) bool {
+			if cmd != "PUBLISH" || !strings.Contains(args[1], `"what":"ended"`) || told.Add(1) == 1 {
+				return false
+			}
+			p.WriteInt(0)
+			return true
+		})
+		ended := make(chan error, 1)
+		go func() { ended <- f.Nodes[1].Core.Fleet().End(context.Background(), ann.session.Session) }()
+		for range 100 {
+			if err := ann.Call(t.Context(), "presence.set", wire.SetPresence{Presence: &online}, nil); err != nil {
+				break
+			}
+		}
+		if end, err := ann.End(t.Context()); err != nil || end.Code != wire.CloseSignedOut {
+			t.Errorf("its socket: %v, %v, want %d", end, err, wire.CloseSignedOut)
+		}
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+		if told.Load() != 2 {
+			t.Errorf("told %d times", told.Load())
 		}
 	})
 }

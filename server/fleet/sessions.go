@@ -33,13 +33,15 @@ func (f *Fleet) End(ctx context.Context, sid string) error {
 	if err != nil {
 		return err
 	}
+	tell := func() {
+		if rec.State == store.StateLive {
+			_ = f.store.Tell(ctx, rec.Owner, store.Word{What: store.WordEnded, Session: sid})
+		}
+	}
+	tell() // before: whoever finds it gone in the middle of its end has to know why
 	if err := f.store.End(ctx, sid, store.Always, wire.LeftKicked); err != nil {
 		return ofSession(sid, err)
 	}
-	if rec.State != store.StateLive {
-		return nil
-	}
-	// If this is lost, the node finds out by itself, a while later.
-	_ = f.store.Tell(ctx, rec.Owner, store.Word{What: store.WordEnded, Session: sid})
+	tell() // if this is lost, the node finds out by itself, a while later
 	return nil
 }

@@ -112,7 +112,7 @@ type Session struct {
 	move    redirect.Source   // guarded by mu
 	offer   *offer            // guarded by mu: the last one
 
-	signedOut bool // guarded by mu: an operator is said to have ended it
+	signedOut time.Time // guarded by mu: when an operator was said to end it
 
 	// countMu is held while an answer or a reset is put on the socket: nothing
 	// else is locked under it, but what the socket needs.
@@ -237,17 +237,21 @@ func (s *Session) Quit(code wire.CloseCode, reason string) {
 	s.sock.Close(code, reason)
 }
 
-// SignedOut notes that an operator is said to have ended the session.
+// signingOut is how long the word that an operator ends a session is good for: that
+// may fail, and the session end for another reason.
+const signingOut = time.Minute
+
+// SignedOut notes that an operator is said to end the session, or to have ended it.
 func (s *Session) SignedOut() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.signedOut = true
+	s.signedOut = time.Now()
 }
 
 // Gone closes the socket of a session that the store has no more.
 func (s *Session) Gone() {
 	s.mu.Lock()
-	byOperator := s.signedOut
+	byOperator := !s.signedOut.IsZero() && time.Since(s.signedOut) < signingOut
 	s.mu.Unlock()
 	if byOperator {
 		s.Quit(wire.CloseSignedOut, "an operator has ended the session")
