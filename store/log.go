@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 
@@ -132,9 +133,38 @@ func (s *Store) ReadBack(ctx context.Context, room string, from, to uint64, coun
 	return s.page(ctx, room, from, to, count, true)
 }
 
+// skipOld is how many entries are read at once to get past those that are too old.
+const skipOld = 1000
+
 func (s *Store) page(ctx context.Context, room string, from, to uint64, count int, back bool) (Page, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.Timeout)
 	defer cancel()
+	oldest := s.oldest()
+	var out Page
+	for most := count; ; most = max(count, skipOld) {
+		p, err := s.entries(ctx, room, from, to, most, back)
+		if err != nil {
+			return Page{}, err
+		}
+		if out.Epoch != "" && p.Epoch != out.Epoch {
+			return Page{}, fmt.Errorf("read log of room %q, which was reset meanwhile: %w", room, ErrUnavailable)
+		}
+		read := len(p.Entries)
+		if read > 0 {
+			from = p.Entries[read-1].Seq + 1
+		}
+		young := slices.DeleteFunc(p.Entries, func(e Entry) bool { return e.TS < oldest })
+		p.Entries = append(out.Entries, young...)
+		p.Entries = p.Entries[:min(len(p.Entries), count)]
+		if back || read < most || len(p.Entries) == count {
+			return p, nil
+		}
+		out = p // what is too old stands before the rest until it is trimmed
+	}
+}
+
+// entries is page with those that are too old.
+func (s *Store) entries(ctx context.Context, room string, from, to uint64, count int, back bool) (Page, error) {
 	k := keysOfRoom(room)
 	lo, hi := entryID(from), entryID(to)
 	pipe := s.rdb.Pipeline()
@@ -148,7 +178,6 @@ func (s *Store) page(ctx context.Context, room string, from, to uint64, count in
 	if _, err := pipe.Exec(ctx); err != nil {
 		return Page{}, unavailable("read log", err)
 	}
-	oldest := s.oldest()
 	v := answer(meta.Val())
 	p := Page{Epoch: v.text(0), Head: v.uint(1)}
 	for _, m := range raw.Val() {
@@ -156,9 +185,7 @@ func (s *Store) page(ctx context.Context, room string, from, to uint64, count in
 		if err != nil {
 			return Page{}, fmt.Errorf("read log of room %q: %w", room, err)
 		}
-		if e.TS >= oldest {
-			p.Entries = append(p.Entries, e)
-		}
+		p.Entries = append(p.Entries, e)
 	}
 	return p, nil
 }
