@@ -6,6 +6,7 @@
 package admin
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"crypto/subtle"
@@ -18,6 +19,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humachi"
 	"github.com/go-chi/chi/v5"
+	"github.com/go-chi/chi/v5/middleware"
 	"github.com/go-json-experiment/json"
 
 	"godwit/server"
@@ -67,9 +69,10 @@ type api struct {
 // New serves the probes, /metrics, /openapi.json, /admin/v1 and maybe /debug/pprof.
 func New(cfg Config) http.Handler {
 	r := chi.NewRouter()
-	r.Use(served(cfg.Metrics.Served), jsonBody, guard(cfg.Token), audit(cfg.Audit))
+	r.Use(served(cfg.Metrics.Served), jsonBody, guard(cfg.Token), audit(cfg.Audit), middleware.GetHead)
 	r.NotFound(func(w http.ResponseWriter, _ *http.Request) { problem(w, http.StatusNotFound, "there is nothing here") })
-	r.MethodNotAllowed(func(w http.ResponseWriter, _ *http.Request) {
+	r.MethodNotAllowed(func(w http.ResponseWriter, q *http.Request) {
+		w.Header().Set("Allow", strings.Join(methods(r, q), ", "))
 		problem(w, http.StatusMethodNotAllowed, "this path has other methods")
 	})
 	probes(r, cfg.State)
@@ -152,6 +155,21 @@ func guard(token string) func(http.Handler) http.Handler {
 			}
 		})
 	}
+}
+
+// methods are those that the path of a request has.
+func methods(routes chi.Routes, r *http.Request) (out []string) {
+	path := cmp.Or(r.URL.RawPath, r.URL.Path)
+	for _, m := range []string{http.MethodGet, http.MethodHead, http.MethodPut, http.MethodPost, http.MethodPatch, http.MethodDelete} {
+		asked := m
+		if m == http.MethodHead {
+			asked = http.MethodGet // which answers that, too
+		}
+		if routes.Match(chi.NewRouteContext(), asked, path) {
+			out = append(out, m)
+		}
+	}
+	return out
 }
 
 // problem answers what no operation answers.

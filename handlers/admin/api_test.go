@@ -349,6 +349,9 @@ func TestAPI_BadInputIsAProblemAndAsksTheFleetNothing(t *testing.T) {
 		{"a type below one", "POST", say, `{"data":1,"type":-1}`, 422, "type"},
 		{"to a number", "POST", say, `{"data":1,"to":{"user":7}}`, 422, "user"},
 		{"to a client past all", "POST", say, `{"data":1,"to":{"client":4294967296}}`, 422, "client"},
+		{"to nobody at all", "POST", say, `{"data":1,"to":{}}`, 422, "leave it out"},
+		{"to the client 0", "POST", say, `{"data":1,"to":{"client":0}}`, 422, "nobody"},
+		{"to the user without a name", "POST", say, `{"data":1,"to":{"user":""}}`, 422, "nobody"},
 		{"to something else", "POST", say, `{"data":1,"to":{"room":"x"}}`, 422, "room"},
 		{"data past the limit", "POST", say, `{"data":"` + strings.Repeat("x", 100) + `"}`, 422, "at most 100"},
 		{"data with a name twice", "POST", say, `{"data":{"a":1,"a":2}}`, 422, "twice"},
@@ -376,6 +379,29 @@ func TestAPI_BadInputIsAProblemAndAsksTheFleetNothing(t *testing.T) {
 		}
 		if len(s.asked) > 0 {
 			t.Errorf("%s: the fleet was asked %q", c.name, s.asked)
+		}
+	}
+}
+
+func TestAPI_SaysWhichMethodsAPathHas(t *testing.T) {
+	for _, c := range []struct{ path, want string }{
+		{"/livez", "GET, HEAD"},
+		{"/admin/v1/nodes", "GET, HEAD"},
+		{"/admin/v1/nodes/n1/drain", "GET, HEAD, POST, DELETE"},
+		{"/admin/v1/users/a%2Fb", "GET, HEAD"},
+	} {
+		w := request((&script{}).served("right"), "PATCH", c.path, "")
+		if got := w.Header().Get("Allow"); w.Code != http.StatusMethodNotAllowed || got != c.want {
+			t.Errorf("%s: %d, Allow %q, want %q", c.path, w.Code, got, c.want)
+		}
+	}
+}
+
+func TestAPI_AnswersHeadAsGet(t *testing.T) {
+	for path, want := range map[string]int{"/livez": 200, "/readyz": 503, "/metrics": 200, "/admin/v1/nodes": 200, "/nothing": 404, "/admin/v1/users/ann/sessions": 405} {
+		s := &script{}
+		if w := request(s.served("right"), "HEAD", path, ""); w.Code != want {
+			t.Errorf("%s: %d, want %d", path, w.Code, want)
 		}
 	}
 }

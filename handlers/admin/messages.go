@@ -115,6 +115,12 @@ func (a *api) say(ctx context.Context, in *struct {
 		return nil, huma.Error422UnprocessableEntity("data: expected JSON in UTF-8 whose objects have no name twice")
 	}
 	if to := in.Body.To; to != nil {
+		switch {
+		case to.User == nil && to.Client == nil:
+			return nil, huma.Error422UnprocessableEntity("to: expected a user, a client or both; leave it out to address everyone")
+		case to.User != nil && *to.User == "" || to.Client != nil && *to.Client == 0:
+			return nil, huma.Error422UnprocessableEntity("to: names nobody")
+		}
 		d.ToUser, d.ToClient = to.User, to.Client
 	}
 	sent, err := a.fleet.Say(ctx, in.Room, in.Key, d)
