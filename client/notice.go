@@ -87,7 +87,7 @@ func (c *Client) roomEvent(k *conn, e *wire.RoomEvent) {
 	r.pos.Seq, r.pos.TS = e.Seq, e.TS
 	c.emitLocked(e, r, r.pos)
 	c.movedLocked(r, e)
-	if e.Kind == wire.KindLeave && (e.From.Client == c.session.Client || e.From.Client == 0) {
+	if e.Kind == wire.KindLeave && e.Seq > r.entered && (e.From.Client == c.session.Client || e.From.Client == 0) {
 		c.removeLocked(r) // kicked, or the room was closed
 		c.moving.noteLeft(e.Room, r.pos)
 	}
@@ -110,6 +110,7 @@ func (c *Client) roomReset(k *conn, e *wire.Reset) {
 	if r == nil || !r.member {
 		return
 	}
+	r.entered = 0
 	r.line.countFrom(e.CSeq+1, true)
 	c.pumpRoomNowLocked(r)
 	if e.Epoch == r.pos.Epoch && e.Seq <= r.pos.Seq {

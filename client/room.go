@@ -22,6 +22,7 @@ type room struct {
 	read    wire.Position // the same, as far as the application has read
 	line    line          // what is to be sent
 	call    *Call         // the place in the room's call; nil: none
+	entered uint64        // head when it was joined: what is replayed up to here is of before; 0: not known
 
 	// Who is in it, of those that we were told of.
 	clients map[uint32]string // user
@@ -94,6 +95,7 @@ func (c *Client) joinedLocked(name string, j *wire.Joined, asked *wire.Position)
 	}
 	c.enterLocked(name, head, j.Recovered, j.CSeq, j.InCall)
 	c.rooms[name].people(j.Members)
+	c.rooms[name].entered = j.Seq
 }
 
 // enterLocked begins a membership: a stream of events and a count of sends.
@@ -103,7 +105,7 @@ func (c *Client) enterLocked(name string, from wire.Position, recovered bool, cs
 		r = newRoom(name)
 		c.rooms[name] = r
 	}
-	r.member = true
+	r.member, r.entered = true, 0
 	r.people(nil)
 	r.pos, r.read = from, from
 	c.followLocked(name)
@@ -146,9 +148,9 @@ func (c *Client) Leave(ctx context.Context, name string) error {
 		}
 	}
 	req := ask("room.leave", wire.Leave{Room: name}, new(wire.Empty))
-	out := func() {
-		if r != nil && c.rooms[name] == r {
-			c.removeLocked(r)
+	out := func() { // of a join too that was under way, and is answered by now
+		if in := c.rooms[name]; in != nil && (r == nil || in == r) {
+			c.removeLocked(in)
 		}
 	}
 	req.apply = func(jsontext.Value) error { out(); return nil }

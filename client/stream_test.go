@@ -302,3 +302,29 @@ func TestEvents_RangeEndsWithTheClient(t *testing.T) {
 	}
 	<-c.Done()
 }
+
+// What put the session out before it joined again is read with the rest, and puts
+// it out of nothing.
+func TestJoin_WhatEndedTheMembershipBeforeEndsNoOther(t *testing.T) {
+	s := newScript(t)
+	c, p := s.dial(options(s))
+	since := wire.Position{Epoch: "e1", Seq: 10}
+	res := async(func() (wire.Joined, error) { return c.Join(t.Context(), "r", since) })
+	p.answer(p.want("room.join"), wire.Joined{Room: "r", Epoch: "e1", Seq: 20, Recovered: true})
+	if _, err := res(t); err != nil {
+		t.Fatal(err)
+	}
+	next(t, c) // joined
+	leave := func(seq uint64) {
+		p.write((&wire.RoomEvent{Room: "r", Seq: seq, Kind: wire.KindLeave, Reason: wire.LeftClosed, TS: 1}).Frame())
+	}
+	leave(15)
+	nextSeq(t, c, 15)
+	p.event("r", 16)
+	nextSeq(t, c, 16)
+	leave(21)
+	nextSeq(t, c, 21)
+	if _, err := c.Send(t.Context(), "r", "a"); !client.Is(err, wire.NotMember) {
+		t.Errorf("a send after the room was closed: %v, want not_member", err)
+	}
+}

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/alicebob/miniredis/v2/server"
@@ -109,6 +110,39 @@ func TestOperator_KicksOneWhoKeepsItsSocketAndItsOtherRooms(t *testing.T) {
 		}
 		ann.join("lobby") // nobody keeps it out
 		bob.hears(wire.KindJoin, "", me)
+	})
+}
+
+// The log of an open room may be read from before it was closed: that put out who
+// was in it then, and not who joins now.
+func TestOperator_WhoJoinsAfterARoomWasClosedReadsThatAndStays(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := trial.Start(trial.Options{Bubble: true, Change: func(s *trial.Settings) { s.Server.History = []string{"lobby"} }})
+		defer f.Close()
+		time.Sleep(3 * time.Second)
+		ann, bob := enter(t, f, 1, "ann"), enter(t, f, 1, "bob")
+		var first, again wire.Joined
+		if err := ann.Call(t.Context(), "room.join", wire.Join{Room: "lobby"}, &first); err != nil {
+			t.Fatal(err)
+		}
+		if err := f.Nodes[0].Core.Fleet().CloseRoom(t.Context(), "lobby"); err != nil {
+			t.Fatal(err)
+		}
+		ann.hears(wire.KindLeave, wire.LeftClosed, wire.Member{})
+		bob.join("lobby")
+		since := &wire.Position{Epoch: first.Epoch, Seq: first.Seq}
+		if err := ann.Call(t.Context(), "room.join", wire.Join{Room: "lobby", Since: since}, &again); err != nil || !again.Recovered {
+			t.Fatalf("joined again: %+v, %v", again, err)
+		}
+		ann.hears(wire.KindLeave, wire.LeftClosed, wire.Member{})
+		ann.hears(wire.KindJoin, "", wire.Member{User: "bob", Client: bob.session.Client})
+		if err := bob.say("hi", 1); err != nil {
+			t.Fatal(err)
+		}
+		ann.sees("hi")
+		if err := ann.say("ho", 1); err != nil {
+			t.Errorf("who joined again is no member: %v", err)
+		}
 	})
 }
 

@@ -112,9 +112,9 @@ func (s *Session) replay(at *place) {
 	count := replayFirst
 	for ctx.Err() == nil {
 		s.mu.Lock()
-		epoch, pos := at.epoch, at.pos
-		reader := s.reader(room, at.joined)
+		epoch, pos, joined := at.epoch, at.pos, at.joined
 		s.mu.Unlock()
+		reader := s.reader(room, joined)
 		page, err := s.door.Store.Read(ctx, room, pos+1, math.MaxInt64, count)
 		switch {
 		case err != nil:
@@ -139,7 +139,7 @@ func (s *Session) replay(at *place) {
 				if s.hand(at, ev) != nil {
 					return
 				}
-				if hub.PutsOut(ev, s.who.Client) {
+				if ev.Seq > joined && hub.PutsOut(ev, s.who.Client) { // not of a membership before
 					s.Expelled(room, at.seat)
 					return
 				}
