@@ -93,11 +93,34 @@ func TestDial_WaitsForABusyNodeAndTriesTheOthers(t *testing.T) {
 	// A busy node is waited for no longer than ctx lasts.
 	busy.refuse = []string{"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 60\r\nContent-Length: 0\r\n\r\n"}
 	o.URLs = o.URLs[:1]
-	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second) // in which it is answered 503
 	defer cancel()
 	var he *client.HTTPError
 	if _, err := client.Dial(ctx, o); !errors.Is(err, context.DeadlineExceeded) || !errors.As(err, &he) {
 		t.Errorf("dial: %v, want the end of ctx and the status", err)
+	}
+}
+
+// Whoever closes it second does not take the first one's word away.
+func TestClose_ASecondOneWaitsForTheFirst(t *testing.T) {
+	s := newScript(t)
+	c, p := s.dial(options(s))
+	first := async(func() (any, error) { return nil, c.Close(t.Context()) })
+	f := p.want("bye")
+	second := async(func() (any, error) { return nil, c.Close(t.Context()) })
+	p.sync()
+	select {
+	case <-c.Done():
+		t.Error("it has ended before bye is answered")
+	default:
+	}
+	p.answer(f, wire.Empty{})
+	p.close(wire.CloseBye)
+	if _, err := first(t); err != nil {
+		t.Errorf("the first: %v", err)
+	}
+	if _, err := second(t); err != nil {
+		t.Errorf("the second: %v", err)
 	}
 }
 

@@ -143,6 +143,11 @@ func (c *Client) Close(ctx context.Context) error {
 	var err error
 	if first {
 		err = c.bye(ctx, k)
+	} else { // that one says bye
+		select {
+		case <-c.ended:
+		case <-ctx.Done():
+		}
 	}
 	c.end(ErrClosed)
 	c.wg.Wait()

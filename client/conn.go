@@ -69,8 +69,8 @@ func dial(ctx context.Context, o *Options, rawURL string,
 	go k.pipe.run()
 	unhook := context.AfterFunc(ctx, func() { _ = nc.Close() })
 	wait := writeWait
-	if t, ok := ctx.Deadline(); ok {
-		wait = max(time.Until(t), time.Millisecond)
+	if t, ok := ctx.Deadline(); ok { // ctx ends it: gws leaves a goroutine where its own time is over
+		wait += max(time.Until(t), 0)
 	}
 	ws, resp, err := gws.NewClientFromConn(k, &gws.ClientOption{
 		Addr:             rawURL,

@@ -249,9 +249,11 @@ func ExampleClient_Send() {
 		if i == 50 {
 			cut.Go(fleet.Nodes[0].Cut) // while a send is on its way
 		}
+		if i == 99 {
+			cut.Wait()
+		}
 		sent, _ = ann.Send(ctx, "lobby", map[string]int{"x": i})
 	}
-	cut.Wait()
 	fmt.Println("one join and", sent.Seq-1, "messages, over", ann.Session().Gen, "sockets")
 	// Output: one join and 100 messages, over 2 sockets
 }

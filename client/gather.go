@@ -69,8 +69,11 @@ func (g *gather) Read(p []byte) (int, error) {
 func (g *gather) Write(p []byte) (int, error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.closing || g.broken != nil {
+	if g.closing {
 		return 0, net.ErrClosed
+	}
+	if g.broken != nil {
+		return len(p), nil // gws would read no further, and the peer may have said why it closed
 	}
 	if len(g.buf)+len(p) > maxGathered {
 		g.breakLocked(errStuck)

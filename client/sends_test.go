@@ -318,3 +318,26 @@ func TestLeave_WaitsForUnansweredSendsAndEndsTheCount(t *testing.T) {
 	p.answer(p.wantSend(1, "b"), wire.Sent{Seq: 5})
 	wantSent(t, b, wire.Sent{Seq: 5})
 }
+
+// A join whose caller has gone may still succeed; the leave behind it undoes that.
+func TestLeave_UndoesAJoinThatIsStillOnItsWay(t *testing.T) {
+	s := newScript(t)
+	c, p := s.dial(options(s))
+	ctx, cancel := context.WithCancel(t.Context())
+	join := async(func() (wire.Joined, error) { return c.Join(ctx, "r") })
+	asked := p.want("room.join")
+	cancel()
+	if _, err := join(t); !errors.Is(err, context.Canceled) {
+		t.Fatalf("join: %v, want its ctx's end", err)
+	}
+	leave := async(func() (any, error) { return nil, c.Leave(t.Context(), "r") })
+	left := p.want("room.leave")
+	p.answer(asked, wire.Joined{Room: "r", Epoch: "e1", Seq: 3})
+	p.answer(left, wire.Empty{})
+	if _, err := leave(t); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Send(t.Context(), "r", "a"); !client.Is(err, wire.NotMember) {
+		t.Errorf("a send after the leave: %v, want not_member", err)
+	}
+}
