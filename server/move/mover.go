@@ -193,8 +193,7 @@ type Why struct {
 	Node   string // a node's name; empty: any
 	ID     string // of the offer; empty: one is drawn
 	Final  bool
-	Not    string            // a target that is not to be offered, as its Ref is written
-	Tell   func(tell func()) // see session.Offering
+	Not    string // a target that is not to be offered, as its Ref is written
 	// Over is told what became of the offer, to whom it led, and why it was refused:
 	// see session.Offering. nil: nobody asks.
 	Over func(state store.OfferState, target, why string)
@@ -206,28 +205,37 @@ type Why struct {
 // Errors: ErrNoTarget, ErrNotYet, ErrHeld, ErrUnable, store.ErrBusy, store.ErrMoved, store.ErrGone,
 // store.ErrUnavailable.
 func (m *Mover) Offer(ctx context.Context, s *session.Session, why Why) error {
-	err := m.offer(ctx, s, why)
-	if err != nil && !errors.Is(err, ErrHeld) { // tried again, it becomes something
-		m.count(why, unoffered(err))
+	tell, err := m.untold(ctx, s, why)
+	if err == nil {
+		tell()
 	}
 	return err
 }
 
-func (m *Mover) offer(ctx context.Context, s *session.Session, why Why) error {
+// untold is Offer, but for telling the client: that is for the caller to do.
+func (m *Mover) untold(ctx context.Context, s *session.Session, why Why) (tell func(), err error) {
+	tell, err = m.offer(ctx, s, why)
+	if err != nil && !errors.Is(err, ErrHeld) { // tried again, it becomes something
+		m.count(why, unoffered(err))
+	}
+	return tell, err
+}
+
+func (m *Mover) offer(ctx context.Context, s *session.Session, why Why) (tell func(), _ error) {
 	if s.Caps() != "redirect" {
-		return ErrUnable
+		return nil, ErrUnable
 	}
 	if s.Moving() {
-		return store.ErrBusy
+		return nil, store.ErrBusy
 	}
 	nodes, err := m.look(ctx)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	denied := make(map[string]bool)
 	if why.Reason == wire.ForBalance || why.Reason == wire.ForRequest {
 		if denied, err = m.barred(ctx, s.ID(), nodes, why.Reason); err != nil {
-			return err
+			return nil, err
 		}
 	}
 	if why.Not != "" {
@@ -242,17 +250,17 @@ func (m *Mover) offer(ctx context.Context, s *session.Session, why Why) error {
 	}
 	switch {
 	case errors.Is(err, ErrNoTarget) && m.another(nodes):
-		return ErrNotYet
+		return nil, ErrNotYet
 	case err != nil:
-		return err
+		return nil, err
 	}
 	o.Target = to.target
-	if err := m.tell(ctx, s, o, to, why); err != nil {
+	tell, err = m.write(ctx, s, o, to, why)
+	if err != nil {
 		m.towards(o.Target.String(), -1, 0)
 		m.release(o)
-		return err
 	}
-	return nil
+	return tell, err
 }
 
 // way is where an offer leads to, and its token.
@@ -278,12 +286,12 @@ func (m *Mover) sign(o store.Offer, url string) (way, error) {
 	return way{o.Target, url, token, until}, err
 }
 
-// tell hands the offer to the session. It is under way until it is over; with an
+// write hands the offer to the session. It is under way until it is over; with an
 // error it never is.
-func (m *Mover) tell(ctx context.Context, s *session.Session, o store.Offer, to way, why Why) error {
+func (m *Mover) write(ctx context.Context, s *session.Session, o store.Offer, to way, why Why) (tell func(), _ error) {
 	target := o.Target.String()
 	return s.Offer(ctx, session.Offering{
-		Offer: o, URL: to.url, Token: to.token, Life: m.cfg.Life, Until: to.until, Reason: why.Reason, Final: why.Final, Tell: why.Tell,
+		Offer: o, URL: to.url, Token: to.token, Life: m.cfg.Life, Until: to.until, Reason: why.Reason, Final: why.Final,
 		Over: func(state store.OfferState, refusal string) {
 			m.towards(target, -1, 0)
 			if state != store.OfferCommitted && state != "" {

@@ -134,7 +134,7 @@ func refOf(text string) (store.Ref, bool) {
 
 // Request is session.Moves: a client asks for an offer.
 func (m *Mover) Request(ctx context.Context, s *session.Session, node string) (tell func(), _ *wire.Error) {
-	err := m.Offer(ctx, s, Why{Reason: wire.ForRequest, Node: node, Tell: func(f func()) { tell = f }})
+	tell, err := m.untold(ctx, s, Why{Reason: wire.ForRequest, Node: node})
 	switch {
 	case err == nil:
 		return tell, nil

@@ -43,9 +43,6 @@ type Offering struct {
 	Until  time.Time     // of the token, which was signed before
 	Reason string
 	Final  bool
-	// Tell, when set, is given what tells the client, which is to be run once, and
-	// soon: the offer stands meanwhile. nil: the client is told at once.
-	Tell func(tell func())
 	// Over is called once, when the session has moved, the offer is withdrawn,
 	// or the socket is gone; with "" when what became of it is not known. Of one
 	// that was refused it tells why, in the client's word.
@@ -81,11 +78,11 @@ func capsOf(caps []string) string {
 	return ""
 }
 
-// Offer writes an offer and tells the client. On an error there is none, and
-// Over is not called.
+// Offer writes an offer. tell has the client told, and is to be run once, and soon:
+// the offer stands meanwhile. On an error there is none, and Over is not called.
 //
 // Errors: store.ErrBusy, and those of store.WriteOffer.
-func (s *Session) Offer(ctx context.Context, what Offering) error {
+func (s *Session) Offer(ctx context.Context, what Offering) (tell func(), _ error) {
 	o := &offer{
 		Offering: what, asked: make(chan struct{}, 1), settled: make(chan store.OfferState, 1),
 		cancel: make(chan struct{}, 1), done: make(chan struct{}, 1),
@@ -93,7 +90,7 @@ func (s *Session) Offer(ctx context.Context, what Offering) error {
 	s.mu.Lock()
 	if s.over || !s.move.Offer(o.ID) {
 		s.mu.Unlock()
-		return store.ErrBusy
+		return nil, store.ErrBusy
 	}
 	s.offer = o
 	s.mu.Unlock()
@@ -106,15 +103,9 @@ func (s *Session) Offer(ctx context.Context, what Offering) error {
 		if errors.Is(err, store.ErrMoved) || errors.Is(err, store.ErrGone) {
 			s.door.Leaving.Suspect(s)
 		}
-		return err
+		return nil, err
 	}
-	tell := func() { s.tellOffer(o) }
-	if what.Tell != nil {
-		what.Tell(tell)
-	} else {
-		tell()
-	}
-	return nil
+	return func() { s.tellOffer(o) }, nil
 }
 
 // tellOffer tells the client of an offer before it is watched, so that its end does
