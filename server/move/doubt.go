@@ -49,7 +49,8 @@ func (m *Mover) passOverLocked(seen []drain.Node) {
 }
 
 // doubtLocked changes what speaks against a target, and forgets what is long ago.
-func (m *Mover) doubtLocked(target string, change func(d *doubt, now time.Time)) {
+// change says whether it has added to it.
+func (m *Mover) doubtLocked(target string, change func(d *doubt, now time.Time) (more bool)) {
 	now := time.Now()
 	for id, d := range m.doubts {
 		if now.Sub(d.at) > doubtFor {
@@ -57,16 +58,14 @@ func (m *Mover) doubtLocked(target string, change func(d *doubt, now time.Time))
 		}
 	}
 	d := m.doubts[target]
-	before := d
-	change(&d, now)
-	if d == (doubt{at: d.at}) {
-		delete(m.doubts, target)
-		return
-	}
-	if d.silent.After(before.silent) || d.shut.After(before.shut) || d.astray > before.astray {
+	if change(&d, now) {
 		d.at = now
 	}
-	m.doubts[target] = d
+	if d == (doubt{at: d.at}) {
+		delete(m.doubts, target)
+	} else {
+		m.doubts[target] = d
+	}
 }
 
 // asks notes that a target is about to be asked: of one that was silent, one ask
@@ -74,10 +73,12 @@ func (m *Mover) doubtLocked(target string, change func(d *doubt, now time.Time))
 func (m *Mover) asks(target string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.doubtLocked(target, func(d *doubt, now time.Time) {
-		if !d.silent.IsZero() {
+	m.doubtLocked(target, func(d *doubt, now time.Time) bool {
+		again := !d.silent.IsZero()
+		if again {
 			d.silent = now.Add(silentFor)
 		}
+		return again
 	})
 }
 
@@ -85,11 +86,12 @@ func (m *Mover) asks(target string) {
 func (m *Mover) asked(target string, heard bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.doubtLocked(target, func(d *doubt, now time.Time) {
+	m.doubtLocked(target, func(d *doubt, now time.Time) bool {
 		d.silent = time.Time{}
 		if !heard {
 			d.silent = now.Add(silentFor)
 		}
+		return !heard
 	})
 }
 
@@ -100,10 +102,12 @@ func (m *Mover) sendsLocked(target string, why Why) {
 	if why.Reason == wire.ForRequest {
 		return
 	}
-	m.doubtLocked(target, func(d *doubt, now time.Time) {
-		if d.astray >= astrayMost {
+	m.doubtLocked(target, func(d *doubt, now time.Time) bool {
+		full := d.astray >= astrayMost
+		if full {
 			d.shut = now.Add(astrayFor)
 		}
+		return full
 	})
 }
 
@@ -116,10 +120,10 @@ func (m *Mover) found(target string, why Why, state store.OfferState, refusal st
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.doubtLocked(target, func(d *doubt, now time.Time) {
+	m.doubtLocked(target, func(d *doubt, now time.Time) bool {
 		if !astray {
 			d.astray, d.shut = 0, time.Time{}
-			return
+			return false
 		}
 		d.astray++
 		if d.astray >= astrayMost {
@@ -128,5 +132,6 @@ func (m *Mover) found(target string, why Why, state store.OfferState, refusal st
 		if d.astray == astrayMost {
 			m.log.Warn("clients do not reach a node; offering others while there are any", "node", target, "refused", refusal)
 		}
+		return true
 	})
 }
