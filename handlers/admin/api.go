@@ -160,13 +160,12 @@ func guard(token string) func(http.Handler) http.Handler {
 // methods are those that the path of a request has.
 func methods(routes chi.Routes, r *http.Request) (out []string) {
 	path := cmp.Or(r.URL.RawPath, r.URL.Path)
-	for _, m := range []string{http.MethodGet, http.MethodHead, http.MethodPut, http.MethodPost, http.MethodPatch, http.MethodDelete} {
-		asked := m
-		if m == http.MethodHead {
-			asked = http.MethodGet // which answers that, too
+	for _, m := range []string{http.MethodGet, http.MethodPut, http.MethodPost, http.MethodPatch, http.MethodDelete} {
+		if !routes.Match(chi.NewRouteContext(), m, path) {
+			continue
 		}
-		if routes.Match(chi.NewRouteContext(), asked, path) {
-			out = append(out, m)
+		if out = append(out, m); m == http.MethodGet {
+			out = append(out, http.MethodHead) // is answered as that
 		}
 	}
 	return out

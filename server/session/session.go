@@ -251,7 +251,7 @@ func (s *Session) SignedOut() {
 // Gone closes the socket of a session that the store has no more.
 func (s *Session) Gone() {
 	s.mu.Lock()
-	byOperator := !s.signedOut.IsZero() && time.Since(s.signedOut) < signingOut
+	byOperator := time.Since(s.signedOut) < signingOut
 	s.mu.Unlock()
 	if byOperator {
 		s.Quit(wire.CloseSignedOut, "an operator has ended the session")
