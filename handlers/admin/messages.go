@@ -9,6 +9,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/go-json-experiment/json/jsontext"
 
+	"godwit/rules/address"
 	"godwit/store"
 )
 
@@ -115,11 +116,8 @@ func (a *api) say(ctx context.Context, in *struct {
 		return nil, huma.Error422UnprocessableEntity("data: expected JSON in UTF-8 whose objects have no name twice")
 	}
 	if to := in.Body.To; to != nil {
-		switch {
-		case to.User == nil && to.Client == nil:
-			return nil, huma.Error422UnprocessableEntity("to: expected a user, a client or both; leave it out to address everyone")
-		case to.User != nil && *to.User == "" || to.Client != nil && *to.Client == 0:
-			return nil, huma.Error422UnprocessableEntity("to: names nobody")
+		if why := address.Unfit(to.User, to.Client); why != "" {
+			return nil, huma.Error422UnprocessableEntity(why)
 		}
 		d.ToUser, d.ToClient = to.User, to.Client
 	}

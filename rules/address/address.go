@@ -53,3 +53,14 @@ func addressed(e Entry, r Reader) bool {
 	}
 	return e.ToClient == nil || *e.ToClient == r.Client
 }
+
+// Unfit says why nobody can be meant by whom a message names; empty: somebody may be.
+func Unfit(toUser *string, toClient *uint32) string {
+	switch {
+	case toUser == nil && toClient == nil:
+		return "to names a user, a client or both; leave it out to address everyone"
+	case toUser != nil && *toUser == "" || toClient != nil && *toClient == 0:
+		return "to names nobody"
+	}
+	return ""
+}

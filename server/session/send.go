@@ -8,6 +8,7 @@ import (
 
 	"github.com/go-json-experiment/json/jsontext"
 
+	"godwit/rules/address"
 	"godwit/store"
 	"godwit/trace"
 	"godwit/wire"
@@ -187,11 +188,8 @@ func (s *Session) draft(span *trace.Span, p *wire.Send, most int) (store.Draft, 
 	}
 	if p.To != nil {
 		d.ToUser, d.ToClient = p.To.User, p.To.Client
-		if d.ToUser == nil && d.ToClient == nil {
-			return d, wire.ErrParams("to names a user, a client or both; leave it out to address everyone")
-		}
-		if d.ToUser != nil && *d.ToUser == "" || d.ToClient != nil && *d.ToClient == 0 {
-			return d, wire.ErrParams("to names nobody")
+		if why := address.Unfit(d.ToUser, d.ToClient); why != "" {
+			return d, wire.ErrParams("%s", why)
 		}
 	}
 	if len(p.Data) > most {
