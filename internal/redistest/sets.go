@@ -3,6 +3,7 @@ package redistest
 import (
 	"context"
 	"os"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -30,7 +31,10 @@ var shared struct {
 func Cluster(t testing.TB) *redisset.Cluster {
 	t.Helper()
 	c := share(t, &shared.cluster, redisset.StartCluster, (*redisset.Cluster).Primaries)
-	if err := c.Quiet(t.Context()); err != nil {
+	ctx, cancel := context.WithTimeout(t.Context(), setReady)
+	defer cancel()
+	running := slices.DeleteFunc(slices.Clone(c.Servers()), func(s *redisset.Server) bool { return !s.Runs() })
+	if err := quiet(ctx, running); err != nil {
 		t.Fatal(err)
 	}
 	return c

@@ -1,4 +1,4 @@
-package redisset
+package redistest
 
 import (
 	"context"
@@ -6,21 +6,25 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"godwit/internal/redisset"
 )
 
-// quiet is the channel on which Quiet publishes.
-const quiet = "redisset:quiet"
+const (
+	// busChannel is the channel on which quiet publishes, busAgain how soon again.
+	busChannel = "redistest:quiet"
+	busAgain   = 250 * time.Millisecond
+)
 
-// Quiet waits until the Cluster's bus carries nothing that was published before:
-// what each server publishes now has come to every other, and overtakes nothing.
-func (c *Cluster) Quiet(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
-	all := c.running()
+// quiet waits until the bus of a Cluster of these servers carries nothing that was
+// published before: what each publishes now has come to every other, and overtakes
+// nothing.
+func quiet(ctx context.Context, all []*redisset.Server) error {
 	for _, at := range all {
-		if err := at.hearsAll(ctx, all); err != nil {
+		if err := hearsAll(ctx, at, all); err != nil {
 			return fmt.Errorf("%s hears the others by the bus: %w", at.Addr, err)
 		}
 	}
@@ -28,8 +32,8 @@ func (c *Cluster) Quiet(ctx context.Context) error {
 }
 
 // hearsAll is nil once the server has heard what each of all has published since.
-func (s *Server) hearsAll(ctx context.Context, all []*Server) error {
-	sub := s.Client.Subscribe(ctx, quiet)
+func hearsAll(ctx context.Context, s *redisset.Server, all []*redisset.Server) error {
+	sub := s.Client.Subscribe(ctx, busChannel)
 	defer sub.Close()
 	if _, err := sub.Receive(ctx); err != nil {
 		return err
@@ -41,12 +45,12 @@ func (s *Server) hearsAll(ctx context.Context, all []*Server) error {
 	}
 	for {
 		for word, client := range missing { // again: a link that broke has lost what it carried
-			if err := client.Publish(ctx, quiet, word).Err(); err != nil {
+			if err := client.Publish(ctx, busChannel, word).Err(); err != nil {
 				return err
 			}
 		}
 		for {
-			v, err := sub.ReceiveTimeout(ctx, 10*look)
+			v, err := sub.ReceiveTimeout(ctx, busAgain)
 			if m, ok := v.(*redis.Message); ok {
 				delete(missing, m.Payload)
 			}
