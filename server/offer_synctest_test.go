@@ -16,7 +16,6 @@ import (
 
 	"godwit/e2e/fault"
 	"godwit/internal/trial"
-	"godwit/server/session"
 	"godwit/store"
 	"godwit/wire"
 )
@@ -479,90 +478,5 @@ func TestHandover_WhoseTargetDiesAtTheClaimIsResumed(t *testing.T) {
 		}
 		bob.sees("back")
 		bob.seesNothing(2 * time.Minute)
-	})
-}
-
-func TestOffer_OfWhoAsksFollowsTheAnswer(t *testing.T) {
-	trio(t, nil, func(t *testing.T, f *trial.Fleet) {
-		ann := follower(t, f, 1, "ann")
-		for _, c := range []struct{ asks, answer string }{
-			{`{"jsonrpc":"2.0","id":7,"method":"redirect.request","params":{}}`, `{"jsonrpc":"2.0","id":7,"result":{}}`},
-			{`[{"jsonrpc":"2.0","id":8,"method":"redirect.request","params":{}}]`, `[{"jsonrpc":"2.0","id":8,"result":{}}]`},
-			{`{"jsonrpc":"2.0","method":"redirect.request","params":{}}`, ""},
-		} {
-			for ann.Rest() != "" {
-				if _, err := ann.NextText(t.Context()); err != nil {
-					t.Fatal(err)
-				}
-			}
-			if err := ann.Text(c.asks); err != nil {
-				t.Fatal(err)
-			}
-			if c.answer != "" {
-				if got, err := ann.NextText(t.Context()); err != nil || got != c.answer {
-					t.Errorf("first %s, %v; want %s", got, err, c.answer)
-				}
-			}
-			var o wire.Redirect
-			ann.notice("redirect", &o)
-			if err := ann.Call(t.Context(), "redirect.refuse", wire.RedirectRefuse{ID: o.ID}, nil); err != nil {
-				t.Fatal(err)
-			}
-		}
-	})
-}
-
-// slow is a socket that takes its time to queue an offer.
-type slow struct {
-	during func()
-
-	mu   sync.Mutex
-	said []string // guarded by mu
-}
-
-func (s *slow) Notify(method string, _ any) {
-	if method == "redirect" {
-		s.during()
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.said = append(s.said, method)
-}
-
-func (s *slow) Deliver(*wire.RoomEvent)                       {}
-func (s *slow) Presence(*wire.Presence, bool)                 {}
-func (s *slow) Sooner()                                       {}
-func (s *slow) Replay(context.Context, *wire.RoomEvent) error { return nil }
-func (s *slow) Close(wire.CloseCode, string)                  {}
-
-// However soon an offer is withdrawn, the client hears of the offer first.
-func TestOffer_IsToldBeforeItsEnd(t *testing.T) {
-	fleet(t, func(t *testing.T, f *trial.Fleet) {
-		sock := new(slow)
-		params, err := json.Marshal(wire.Hello{Token: "dev:ann", Caps: []string{"redirect"}})
-		if err != nil {
-			t.Fatal(err)
-		}
-		s, reply := f.Nodes[0].Core.Login(t.Context(), sock, "hello", params)
-		if reply.Err != nil {
-			t.Fatal(reply.Err)
-		}
-		defer s.Dropped(t.Context())
-		sock.during = func() {
-			s.Cancel()
-			time.Sleep(time.Second)
-		}
-		s.Call(t.Context(), "redirect.request", []byte("{}"), func(r session.Reply) {
-			if r.Err != nil {
-				t.Error(r.Err)
-			}
-			r.After()
-		})
-		time.Sleep(time.Second)
-		sock.mu.Lock()
-		defer sock.mu.Unlock()
-		if got := fmt.Sprint(sock.said); got != "[redirect redirect.cancel]" {
-			t.Errorf("told %s", got)
-		}
 	})
 }

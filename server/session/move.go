@@ -275,6 +275,11 @@ func (s *Session) refuse(ctx context.Context, params jsontext.Value) Reply {
 		return s.fail("redirect.refuse", err)
 	}
 	s.door.Log.Debug("redirect refused", "session", s.id, "reason", clip(p.Reason))
+	if become != store.OfferCommitted {
+		s.mu.Lock()
+		s.move.Ended(o.ID) // before the answer: who has it may ask for another
+		s.mu.Unlock()
+	}
 	// After the answer: a drain says bye, and closes the socket, at once.
 	settle := func() {
 		select {
