@@ -59,13 +59,14 @@ func (c *chat) enter() bool {
 	c.line.Serve(s)
 	if reply = s.Join(ctx, &wire.Join{Room: c.room}); reply.Err != nil {
 		unopened(c.line, reply.Err)
+		reply.Follow()
 		return false
 	}
 	calling := reply.Result.(wire.Joined).InCall
 	c.inCall.Store(calling)
 	c.line.Say(chatd.Welcome{Client: c.client}.Append(nil))
 	c.line.Say(inCall(calling))
-	reply.After()
+	reply.Follow()
 	return true
 }
 
@@ -109,6 +110,7 @@ func (c *chat) send(m chatd.RTMsg) {
 		if reply.Err != nil {
 			refuse(c.line, chatd.OpRTMsg, reply.Err)
 		}
+		reply.Follow()
 	})
 }
 
@@ -161,6 +163,7 @@ func (c *chat) beat(status byte) {
 		if reply.Err != nil {
 			refuse(c.line, chatd.OpInCall, reply.Err)
 		}
+		reply.Follow()
 	})
 }
 

@@ -65,9 +65,7 @@ func (s *status) enter(presence byte) bool {
 		return false
 	}
 	s.line.Say(statusd.Pres{Presence: is.Self}.Append(b))
-	if reply.After != nil {
-		reply.After()
-	}
+	reply.Follow()
 	return true
 }
 
@@ -112,6 +110,7 @@ func (s *status) run(f *command.Frame) {
 		if reply.Err != nil {
 			refuse(s.line, statusd.OpSetPres, reply.Err)
 		}
+		reply.Follow()
 	})
 }
 

@@ -98,9 +98,7 @@ func (d rpc) Frame(b []byte) {
 		d.c.Say(append(out, ']'))
 	}
 	for _, reply := range replies {
-		if reply.After != nil {
-			reply.After()
-		}
+		reply.Follow()
 	}
 }
 
@@ -123,9 +121,7 @@ func (d rpc) answer(r wire.Request, reply session.Reply) {
 	if r.ID != nil {
 		d.c.Say(d.encode(nil, r, reply))
 	}
-	if reply.After != nil {
-		reply.After()
-	}
+	reply.Follow()
 }
 
 func (d rpc) encode(b []byte, r wire.Request, reply session.Reply) []byte {

@@ -82,7 +82,9 @@ func (s *Session) beat(ctx context.Context, params jsontext.Value, done func(Rep
 		if err != nil {
 			reply = s.fail(method, err)
 		}
-		if !known {
+		if known {
+			reply.Follow()
+		} else {
 			done(s.answered(method, reply))
 		}
 		if over != nil {

@@ -82,7 +82,8 @@ func (s *Session) ended() *wire.Error {
 	return nil
 }
 
-// fail turns an error of the store into what the client is told.
+// fail turns an error of the store into what the client is told, before what the
+// error says of its session closes its socket.
 func (s *Session) fail(what string, err error) Reply {
 	var gap *store.GapError
 	switch {
@@ -92,14 +93,11 @@ func (s *Session) fail(what string, err error) Reply {
 		s.door.Log.Debug("request unavailable", "method", what, "session", s.id, "error", err)
 		return Reply{Err: wire.ErrUnavailable()}
 	case errors.Is(err, store.ErrMoved):
-		s.suspect()
-		return Reply{Err: movedAway()}
+		return Reply{Err: movedAway(), After: s.suspect}
 	case errors.Is(err, store.ErrGone):
-		s.suspect()
-		return Reply{Err: wire.Errorf(wire.NoSession, "the session has ended; say hello again")}
+		return Reply{Err: wire.Errorf(wire.NoSession, "the session has ended; say hello again"), After: s.suspect}
 	case errors.Is(err, store.ErrNotMember):
-		s.door.Leaving.Suspect(s)
-		return Reply{Err: notMember()}
+		return Reply{Err: notMember(), After: func() { s.door.Leaving.Suspect(s) }}
 	case errors.Is(err, store.ErrNoRecipient):
 		return Reply{Err: wire.Errorf(wire.NoRecipient, "nobody who is addressed is in the room")}
 	case errors.Is(err, store.ErrRoomFull):

@@ -41,6 +41,13 @@ type Reply struct {
 	After func()
 }
 
+// Follow does what follows the answer, which is queued, or is not given.
+func (r Reply) Follow() {
+	if r.After != nil {
+		r.After()
+	}
+}
+
 // Refusal is why a socket may not come in now.
 type Refusal struct {
 	Reason     string
