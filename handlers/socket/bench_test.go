@@ -1,9 +1,13 @@
 package socket
 
 import (
+	"bufio"
 	"fmt"
 	"io"
 	"net"
+	"net/http"
+	"runtime"
+	"runtime/metrics"
 	"strings"
 	"testing"
 )
@@ -114,4 +118,53 @@ func TestOutbox_AnEventAllocatesNothing(t *testing.T) {
 	if n := testing.AllocsPerRun(50, func() { putAll(o, it, events) }); n > events/4 {
 		t.Errorf("%.0f allocations for %d events, want none for each", n, events)
 	}
+}
+
+// BenchmarkSocket_Idle is what the readers of sockets that wait hold of stack, once the
+// garbage collector has been by. It fails where that is more than 4 KB each: see
+// Conn.run. (Not a test, for tests run with the race detector, which takes more.)
+func BenchmarkSocket_Idle(b *testing.B) {
+	const sockets = 500
+	srv, _ := start(b, nil)
+	hello := clientFrame(opText, []byte(helloAnn))
+	before := stacks()
+	for range sockets {
+		conn, err := net.Dial("tcp", srv.Listener.Addr().String())
+		if err != nil {
+			b.Fatal(err)
+		}
+		defer conn.Close()
+		r := handshake()
+		r.Host = "node"
+		if err := r.Write(conn); err != nil {
+			b.Fatal(err)
+		}
+		in := bufio.NewReader(conn)
+		if res, err := http.ReadResponse(in, r); err != nil || res.StatusCode != http.StatusSwitchingProtocols {
+			b.Fatal(res, err)
+		}
+		if _, err := conn.Write(hello); err != nil {
+			b.Fatal(err)
+		}
+		if _, err := in.ReadByte(); err != nil { // the answer: it has read a message
+			b.Fatal(err)
+		}
+	}
+	for b.Loop() {
+		for range 4 { // each halves a stack
+			runtime.GC()
+		}
+	}
+	each := float64(stacks()-before) / sockets
+	b.ReportMetric(each, "stack-B/socket")
+	if each > 4.5*1024 {
+		b.Errorf("a socket that waits holds %.0f B of stack, want 4 KB and little more", each)
+	}
+}
+
+// stacks is the memory of all stacks, in bytes.
+func stacks() uint64 {
+	s := []metrics.Sample{{Name: "/memory/classes/heap/stacks:bytes"}}
+	metrics.Read(s)
+	return s[0].Value.Uint64()
 }

@@ -1,9 +1,12 @@
 package socket
 
 import (
+	"encoding/binary"
 	"io"
 	"log/slog"
 	"testing"
+
+	"godwit/wire"
 )
 
 // 64 bits of length with the highest one set is what no frame may have, and
@@ -53,6 +56,33 @@ func TestSocket_WhatIsBehindTheFrameThatEndedItIsNotServed(t *testing.T) {
 			if got := node.logins.Load(); got != want {
 				t.Errorf("%d logins, want %d", got, want)
 			}
+		})
+	}
+}
+
+// A close is answered with its code, and one that is lost with nothing but the close
+// that says so: 1000 would end the session.
+func TestSocket_WhatClosesItIsAnswered(t *testing.T) {
+	for name, c := range map[string]struct {
+		says []byte // before the way in ends
+		code wire.CloseCode
+	}{
+		"1000 with a reason": {clientFrame(opClose, append([]byte{3, 232}, "done"...)), 1000},
+		"4001 with a reason": {clientFrame(opClose, append([]byte{15, 161}, "done"...)), 4001},
+		"half a frame":       {clientFrame(opPing, []byte("x"))[:4], wire.CloseGoingAway},
+		"nothing":            {nil, wire.CloseGoingAway},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := New(Config{MaxFrame: 65536, Outbox: 1 << 20}, &porter{}, slog.New(slog.DiscardHandler))
+			ours, in := upgradeOver(t, h, nil)
+			defer ours.Close()
+			ours.Write(c.says)
+			ours.CloseWrite()
+			first, payload := readServerFrame(t, in)
+			if first != 0x80|opClose || len(payload) < 2 || wire.CloseCode(binary.BigEndian.Uint16(payload)) != c.code {
+				t.Errorf("got a frame %x with %q, want a close with %d", first, payload, c.code)
+			}
+			h.readers.Wait()
 		})
 	}
 }

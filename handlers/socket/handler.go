@@ -152,7 +152,8 @@ func (h *Handler) take(c *Conn) bool {
 	h.Stats.Open.Add(1)
 	h.wheel.add(c, c.opened)
 	// Blocking in the request's handler would keep its memory for the socket's life.
-	h.readers.Go(c.run)
+	h.readers.Add(1)
+	go c.run()
 	return true
 }
 

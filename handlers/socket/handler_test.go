@@ -20,7 +20,7 @@ import (
 )
 
 // start serves a real node on the embedded store.
-func start(t *testing.T, change func(*Config, *server.Config)) (*httptest.Server, *Handler) {
+func start(t testing.TB, change func(*Config, *server.Config)) (*httptest.Server, *Handler) {
 	t.Helper()
 	st, err := store.Open(store.Config{Grace: time.Second, Lease: time.Second})
 	if err != nil {

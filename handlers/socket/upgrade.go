@@ -2,6 +2,7 @@ package socket
 
 import (
 	"bufio"
+	"encoding/binary"
 	"net"
 	"net/http"
 	"net/url"
@@ -11,6 +12,8 @@ import (
 	"time"
 
 	"github.com/lxzan/gws"
+
+	"godwit/wire"
 )
 
 // Way is one way in: an endpoint, and what is spoken there.
@@ -101,8 +104,7 @@ func (y *way) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		upgrader = y.named
 		r.Header.Set("Sec-WebSocket-Protocol", y.Protocol) // gws reads one line of them
 	}
-	seen := gathering{raw, c}
-	ws, err := upgrader.UpgradeFromConn(seen, bufio.NewReaderSize(seen, 512), r)
+	ws, err := upgrader.UpgradeFromConn(gathering{raw, c}, bufio.NewReaderSize(raw, 512), r)
 	if err != nil { // gws has answered it through the outbox
 		c.box.writer.Wait()
 		raw.Close()
@@ -170,31 +172,28 @@ func matches(entry string, origin *url.URL) bool {
 	return strings.EqualFold(host, origin.Host)
 }
 
-// gathering is the connection as gws sees it: what it writes goes through the
-// outbox, in order with everything else.
+// gathering is the connection as gws writes to it: that goes through the outbox, in
+// order with everything else. gws reads from the connection itself: see Conn.run.
 type gathering struct {
 	net.Conn
 	c *Conn
 }
 
-// Read notes that nothing more can be read.
-func (g gathering) Read(p []byte) (int, error) {
-	n, err := g.Conn.Read(p)
-	if err != nil {
-		g.c.unread = true
+// Write takes what gws answers a frame with.
+func (g gathering) Write(p []byte) (int, error) {
+	if len(p) > 0 && !afterLoss(p) {
+		g.c.box.put(item{op: opRaw, kind: control, payload: append([]byte(nil), p...)})
 	}
-	return n, err
+	return len(p), nil
 }
 
-// Write takes what gws answers a frame with. After a failed read there is none
-// to answer: gws would tell the peer 1000, "the session was ended", of a
-// connection that is merely lost.
-func (g gathering) Write(p []byte) (int, error) {
-	if len(p) == 0 || g.c.unread {
-		return len(p), nil
-	}
-	g.c.box.put(item{op: opRaw, kind: control, payload: append([]byte(nil), p...)})
-	return len(p), nil
+// afterLoss says whether a frame of gws's is the close after a read that failed, which
+// answers nothing: of a connection that is merely lost it would tell the peer 1000,
+// "the session was ended". No other close of gws's is a 1000 that gives a reason.
+func afterLoss(frame []byte) bool {
+	const code = 2 // after opcode and length
+	return len(frame) > code+2 && frame[0] == 0x80|byte(gws.OpcodeCloseConnection) &&
+		binary.BigEndian.Uint16(frame[code:]) == uint16(wire.CloseBye)
 }
 
 // Close is conn.run's to do, once the outbox is empty.
