@@ -57,10 +57,9 @@ func (s *Session) post(ctx context.Context, span *trace.Span, p *wire.Send, most
 	}
 	s.flight <- struct{}{}
 	land := func(sent store.Sent, err error) {
-		reply := s.sent(at, sent, err)
-		<-s.flight
-		reply = s.posted(draft, reply)
+		reply := s.posted(draft, s.sent(at, sent, err))
 		s.counted(p.Room, count{sent.Epoch, draft.CSeq}, func() { done(reply) })
+		<-s.flight // what comes next is answered after it
 	}
 	s.deliver(ctx, at, draft, func(sent store.Sent, err error) {
 		if !errors.Is(err, store.ErrWiped) {
