@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -307,7 +308,8 @@ func (d *drainer) empty() bool {
 // gather queues who was not seen before, or is to be tried again; or gives them
 // all up, late in the drain.
 func (d *drainer) gather(bye bool) {
-	all := d.n.hub.All() // also whoever logs in meanwhile
+	// Also whoever logs in meanwhile, once that is answered.
+	all := slices.DeleteFunc(d.n.hub.All(), func(s *session.Session) bool { return !s.Greeted() })
 	if bye {
 		for _, s := range all {
 			d.seen[s] = true

@@ -240,6 +240,7 @@ func TestDrain_AnOrderThatCrossesASignalDoesNotUndoIt(t *testing.T) {
 		drainFirst(t, f, time.Hour)
 		ended := make(chan error, 1)
 		go func() { ended <- f.Nodes[0].Core.Drain(context.Background()) }()
+		synctest.Wait()
 		// At once, so that what is told of the drain does not show the signal yet.
 		if d, err := f.Nodes[1].Core.Fleet().Undrain(t.Context(), "n1"); err == nil {
 			t.Errorf("undone: %+v", d)

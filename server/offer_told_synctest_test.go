@@ -3,12 +3,10 @@ package server_test
 import (
 	"context"
 	"fmt"
-	"sync"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
-
-	"github.com/go-json-experiment/json"
 
 	"godwit/internal/trial"
 	"godwit/server/session"
@@ -45,59 +43,12 @@ func TestOffer_OfWhoAsksFollowsTheAnswer(t *testing.T) {
 	})
 }
 
-// slow is a socket that takes its time to queue an offer.
-type slow struct {
-	during func()
-
-	mu   sync.Mutex
-	said []string      // guarded by mu
-	last wire.Redirect // guarded by mu
-}
-
-func (s *slow) Notify(method string, params any) {
-	o, isOffer := params.(wire.Redirect)
-	if isOffer && s.during != nil {
-		s.during()
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.said = append(s.said, method)
-	if isOffer {
-		s.last = o
-	}
-}
-
-func (s *slow) offer() wire.Redirect {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.last
-}
-
-// login is a session of a client that speaks through sock.
-func (s *slow) login(t *testing.T, n *trial.Node) *session.Session {
-	t.Helper()
-	params, err := json.Marshal(wire.Hello{Token: "dev:ann", Caps: []string{"redirect"}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	made, reply := n.Core.Login(t.Context(), s, "hello", params)
-	if reply.Err != nil {
-		t.Fatal(reply.Err)
-	}
-	return made
-}
-
-func (s *slow) Deliver(*wire.RoomEvent)                       {}
-func (s *slow) Presence(*wire.Presence, bool)                 {}
-func (s *slow) Sooner()                                       {}
-func (s *slow) Replay(context.Context, *wire.RoomEvent) error { return nil }
-func (s *slow) Close(wire.CloseCode, string)                  {}
-
 // However soon an offer is withdrawn, the client hears of the offer first.
 func TestOffer_IsToldBeforeItsEnd(t *testing.T) {
 	fleet(t, func(t *testing.T, f *trial.Fleet) {
 		sock := new(slow)
-		s := sock.login(t, f.Nodes[0])
+		s, greet := sock.login(t, f.Nodes[0])
+		greet()
 		defer s.Dropped(t.Context())
 		sock.during = func() {
 			s.Cancel()
@@ -110,9 +61,7 @@ func TestOffer_IsToldBeforeItsEnd(t *testing.T) {
 			r.After()
 		})
 		time.Sleep(time.Second)
-		sock.mu.Lock()
-		defer sock.mu.Unlock()
-		if got := fmt.Sprint(sock.said); got != "[redirect redirect.cancel]" {
+		if got := fmt.Sprint(sock.heard()); got != "[redirect redirect.cancel]" {
 			t.Errorf("told %s", got)
 		}
 	})
@@ -123,7 +72,8 @@ func TestOffer_IsToldBeforeItsEnd(t *testing.T) {
 func TestOffer_FollowsOneThatWasRefused(t *testing.T) {
 	fleet(t, func(t *testing.T, f *trial.Fleet) {
 		sock := new(slow)
-		s := sock.login(t, f.Nodes[0])
+		s, greet := sock.login(t, f.Nodes[0])
+		greet()
 		defer s.Dropped(t.Context())
 		var late []func()
 		for range 3 {
@@ -151,4 +101,37 @@ func TestOffer_FollowsOneThatWasRefused(t *testing.T) {
 			t.Errorf("%d under way, all of them refused", n)
 		}
 	})
+}
+
+// Who has no answer to its login yet would not know what to do with an offer, or a bye.
+func TestOffer_FollowsTheAnswerToTheLogin(t *testing.T) {
+	for name, n := range map[string]int{"redirect": 1, "bye": 0} { // with and without URLs of nodes
+		t.Run(name, func(t *testing.T) {
+			change := func(s *trial.Settings, _ string) {
+				s.Server.DrainBudget, s.Server.URL = time.Minute, strings.Repeat(s.Server.URL, n)
+			}
+			trio(t, change, func(t *testing.T, f *trial.Fleet) {
+				sock := new(slow)
+				s, greet := sock.login(t, f.Nodes[0])
+				defer s.Dropped(t.Context())
+				if _, err := f.Nodes[0].Core.Fleet().Redirect(t.Context(), s.ID(), ""); err == nil {
+					t.Error("an operator moves who is not greeted")
+				}
+				ctx, stop := context.WithCancel(t.Context())
+				drained := make(chan error)
+				go func() { drained <- f.Nodes[0].Core.Drain(ctx) }()
+				time.Sleep(5 * time.Second)
+				if told := sock.heard(); len(told) != 0 {
+					t.Errorf("told %s before its login was answered", told)
+				}
+				greet()
+				time.Sleep(5 * time.Second)
+				if told := sock.heard(); len(told) == 0 || told[0] != name {
+					t.Errorf("told %s, want %s", told, name)
+				}
+				stop()
+				<-drained
+			})
+		})
+	}
 }

@@ -50,14 +50,15 @@ func (c *chat) enter() bool {
 		return false
 	}
 	ctx := c.line.Context()
-	s, reply := c.node.Enter(ctx, c.line, session.Entry{Claims: c.claims, Dialect: store.DialectChatd})
-	if reply.Err != nil {
-		unopened(c.line, reply.Err)
+	s, entered := c.node.Enter(ctx, c.line, session.Entry{Claims: c.claims, Dialect: store.DialectChatd})
+	if entered.Err != nil {
+		unopened(c.line, entered.Err)
 		return false
 	}
 	c.client = s.Client()
 	c.line.Serve(s)
-	if reply = s.Join(ctx, &wire.Join{Room: c.room}); reply.Err != nil {
+	reply := s.Join(ctx, &wire.Join{Room: c.room})
+	if reply.Err != nil {
 		unopened(c.line, reply.Err)
 		reply.Follow()
 		return false
@@ -66,6 +67,7 @@ func (c *chat) enter() bool {
 	c.inCall.Store(calling)
 	c.line.Say(chatd.Welcome{Client: c.client}.Append(nil))
 	c.line.Say(inCall(calling))
+	entered.Follow()
 	reply.Follow()
 	return true
 }

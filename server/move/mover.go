@@ -199,36 +199,39 @@ type Why struct {
 	Over func(state store.OfferState, target, why string)
 }
 
+// asked says whether somebody waits for an offer, and is told why there is none.
+func (w Why) asked() bool { return w.Reason == wire.ForRequest || w.Reason == wire.ForAdmin }
+
 // Offer offers a session another node. It returns once the client has been
 // told, or with the reason why there is no offer.
 //
 // Errors: ErrNoTarget, ErrNotYet, ErrHeld, ErrUnable, store.ErrBusy, store.ErrMoved, store.ErrGone,
 // store.ErrUnavailable.
 func (m *Mover) Offer(ctx context.Context, s *session.Session, why Why) error {
-	tell, err := m.untold(ctx, s, why)
-	if err == nil {
-		tell()
+	after, err := m.untold(ctx, s, why)
+	if after != nil {
+		after()
 	}
 	return err
 }
 
-// untold is Offer, but for telling the client: that is for the caller to do.
-func (m *Mover) untold(ctx context.Context, s *session.Session, why Why) (tell func(), err error) {
-	tell, err = m.offer(ctx, s, why)
+// untold is Offer, but for what follows: see session.Offer.
+func (m *Mover) untold(ctx context.Context, s *session.Session, why Why) (after func(), err error) {
+	after, err = m.offer(ctx, s, why)
 	if err != nil && !errors.Is(err, ErrHeld) { // tried again, it becomes something
 		m.count(why, unoffered(err))
 	}
-	return tell, err
+	return after, err
 }
 
-func (m *Mover) offer(ctx context.Context, s *session.Session, why Why) (tell func(), _ error) {
+func (m *Mover) offer(ctx context.Context, s *session.Session, why Why) (after func(), _ error) {
 	if s.Caps() != "redirect" {
 		return nil, ErrUnable
 	}
-	if s.Moving() {
+	if s.Moving() || !s.Greeted() {
 		return nil, store.ErrBusy
 	}
-	nodes, err := m.look(ctx)
+	nodes, fresh, err := m.look(ctx, fleetFor)
 	if err != nil {
 		return nil, err
 	}
@@ -242,11 +245,13 @@ func (m *Mover) offer(ctx context.Context, s *session.Session, why Why) (tell fu
 		denied[why.Not] = true
 	}
 	o := store.Offer{ID: cmp.Or(why.ID, xid.New().String()), TokenID: xid.New().String(), Session: s.ID(), Gen: s.Gen(), Source: m.cfg.Ref}
-	var to way
-	if m.cfg.NodeURL == "" {
-		to, err = m.anyone(o, nodes, why, denied)
-	} else {
-		to, err = m.place(ctx, o, nodes, why, denied)
+	to, err := m.way(ctx, o, nodes, why, denied)
+	if errors.Is(err, ErrNoTarget) && why.asked() && !fresh {
+		// Who asks may know of a node that has become ready since the look.
+		if nodes, _, err = m.look(ctx, 0); err != nil {
+			return nil, err
+		}
+		to, err = m.way(ctx, o, nodes, why, denied)
 	}
 	switch {
 	case errors.Is(err, ErrNoTarget) && m.another(nodes):
@@ -255,12 +260,20 @@ func (m *Mover) offer(ctx context.Context, s *session.Session, why Why) (tell fu
 		return nil, err
 	}
 	o.Target = to.target
-	tell, err = m.write(ctx, s, o, to, why)
+	after, err = m.write(ctx, s, o, to, why)
 	if err != nil {
 		m.towards(o.Target.String(), -1, 0)
 		m.release(o)
 	}
-	return tell, err
+	return after, err
+}
+
+// way is where an offer can lead to.
+func (m *Mover) way(ctx context.Context, o store.Offer, nodes []store.Node, why Why, denied map[string]bool) (way, error) {
+	if m.cfg.NodeURL == "" {
+		return m.anyone(o, nodes, why, denied)
+	}
+	return m.place(ctx, o, nodes, why, denied)
 }
 
 // way is where an offer leads to, and its token.
@@ -288,7 +301,7 @@ func (m *Mover) sign(o store.Offer, url string) (way, error) {
 
 // write hands the offer to the session. It is under way until it is over; with an
 // error it never is.
-func (m *Mover) write(ctx context.Context, s *session.Session, o store.Offer, to way, why Why) (tell func(), _ error) {
+func (m *Mover) write(ctx context.Context, s *session.Session, o store.Offer, to way, why Why) (after func(), _ error) {
 	target := o.Target.String()
 	return s.Offer(ctx, session.Offering{
 		Offer: o, URL: to.url, Token: to.token, Life: m.cfg.Life, Until: to.until, Reason: why.Reason, Final: why.Final,
@@ -323,17 +336,17 @@ func (m *Mover) towardsLocked(target string, offers, asks int) {
 	}
 }
 
-// look reads the fleet, unless that was done a moment ago.
-func (m *Mover) look(ctx context.Context) ([]store.Node, error) {
+// look reads the fleet, unless that was done within a while: then it is not fresh.
+func (m *Mover) look(ctx context.Context, within time.Duration) (nodes []store.Node, fresh bool, _ error) {
 	m.fleetMu.Lock()
 	defer m.fleetMu.Unlock()
-	if time.Since(m.looked) < fleetFor {
-		return m.fleet, nil
+	if time.Since(m.looked) < within {
+		return m.fleet, false, nil
 	}
 	nodes, err := m.store.Nodes(ctx)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	m.fleet, m.looked = nodes, time.Now()
-	return nodes, nil
+	return nodes, true, nil
 }

@@ -133,17 +133,17 @@ func refOf(text string) (store.Ref, bool) {
 }
 
 // Request is session.Moves: a client asks for an offer.
-func (m *Mover) Request(ctx context.Context, s *session.Session, node string) (tell func(), _ *wire.Error) {
-	tell, err := m.untold(ctx, s, Why{Reason: wire.ForRequest, Node: node})
+func (m *Mover) Request(ctx context.Context, s *session.Session, node string) (after func(), _ *wire.Error) {
+	after, err := m.untold(ctx, s, Why{Reason: wire.ForRequest, Node: node})
 	switch {
 	case err == nil:
-		return tell, nil
+		return after, nil
 	case errors.Is(err, ErrNoTarget), errors.Is(err, ErrUnable):
 		return nil, wire.Errorf(wire.NoTarget, "%s", err)
 	case errors.Is(err, store.ErrBusy):
 		return nil, nil // an offer stands: that one follows, or has
 	case errors.Is(err, store.ErrMoved), errors.Is(err, store.ErrGone):
-		return nil, wire.Errorf(wire.Moved, "the session lives on another socket")
+		return after, wire.Errorf(wire.Moved, "the session lives on another socket")
 	case errors.Is(err, store.ErrUnavailable), errors.Is(err, context.Canceled):
 		return nil, wire.ErrUnavailable()
 	}

@@ -146,14 +146,42 @@ func (s *Session) refresh(ctx context.Context, params jsontext.Value) Reply {
 	if s.door.Fenced() {
 		return Reply{Err: wire.ErrUnavailable()}
 	}
-	if err := s.door.Store.Refresh(ctx, s.id, s.Gen(), claims.Expires, claims.Rooms); err != nil {
+	s.mu.Lock()
+	s.renews = true
+	s.mu.Unlock()
+	err = s.door.Store.Refresh(ctx, s.id, s.Gen(), claims.Expires, claims.Rooms)
+	s.mu.Lock()
+	if s.renews = false; err == nil {
+		s.expires, s.globs = claims.Expires, claims.Rooms
+	}
+	s.mu.Unlock()
+	if err != nil {
 		return s.fail("hello.refresh", err)
 	}
-	s.mu.Lock()
-	s.expires, s.globs = claims.Expires, claims.Rooms
-	s.mu.Unlock()
 	s.sock.Sooner()
 	return Reply{Result: wire.Refreshed{ExpiresInMS: time.Until(claims.Expires).Milliseconds()}}
+}
+
+// renewsLook is how soon a session is looked at again whose new token is on its way.
+const renewsLook = 200 * time.Millisecond
+
+// Due ends a session whose token has expired, and returns when to ask again. A new
+// token that came in time is waited for.
+func (s *Session) Due(now time.Time) time.Time {
+	s.mu.Lock()
+	expires, renews, over := s.expires, s.renews, s.over
+	s.mu.Unlock()
+	switch {
+	case over:
+		return time.Time{}
+	case now.Before(expires):
+		return expires
+	case renews:
+		return now.Add(renewsLook)
+	}
+	s.Quit(wire.CloseTokenExpired, "the token has expired; say hello with a new one")
+	s.door.Leaving.End(s.id, s.Gen(), wire.LeftLost)
+	return time.Time{}
 }
 
 // bye ends the session. If the store is away it ends when the store is back.

@@ -16,10 +16,9 @@ import (
 
 // Moves is what a session asks of the node's moves to and from other nodes.
 type Moves interface {
-	// Request has the session offered another node: `node`, or any if empty.
-	// Request offers a session another node, as its client has asked. tell has the
-	// client told, which is for after the answer; nil: an offer stands already.
-	Request(ctx context.Context, s *Session, node string) (tell func(), _ *wire.Error)
+	// Request offers a session another node, as its client has asked. after follows
+	// the answer; nil: nothing does, for an offer stands already, or none can.
+	Request(ctx context.Context, s *Session, node string) (after func(), _ *wire.Error)
 	// Check reads the token that a client shows, and says whether this node
 	// takes the session up.
 	Check(ctx context.Context, id, token string) (store.Offer, *wire.Error)
@@ -78,17 +77,20 @@ func capsOf(caps []string) string {
 	return ""
 }
 
-// Offer writes an offer. tell has the client told, and is to be run once, and soon:
-// the offer stands meanwhile. On an error there is none, and Over is not called.
+// Offer writes an offer. after is what follows, to be run once, and soon, behind the
+// answer to who has asked: it has the client told, and the offer stands meanwhile. On
+// an error there is no offer, Over is not called, and after, unless it is nil, looks
+// where the session lives.
 //
-// Errors: store.ErrBusy, and those of store.WriteOffer.
-func (s *Session) Offer(ctx context.Context, what Offering) (tell func(), _ error) {
+// Errors: store.ErrBusy, also of a session that is not greeted yet, and those of
+// store.WriteOffer.
+func (s *Session) Offer(ctx context.Context, what Offering) (after func(), _ error) {
 	o := &offer{
 		Offering: what, asked: make(chan struct{}, 1), settled: make(chan store.OfferState, 1),
 		cancel: make(chan struct{}, 1), done: make(chan struct{}, 1),
 	}
 	s.mu.Lock()
-	if s.over || !s.move.Offer(o.ID) {
+	if s.over || !s.greeted || !s.move.Offer(o.ID) {
 		s.mu.Unlock()
 		return nil, store.ErrBusy
 	}
@@ -101,7 +103,7 @@ func (s *Session) Offer(ctx context.Context, what Offering) (tell func(), _ erro
 		s.move.Ended(o.ID)
 		s.mu.Unlock()
 		if errors.Is(err, store.ErrMoved) || errors.Is(err, store.ErrGone) {
-			s.door.Leaving.Suspect(s)
+			return func() { s.door.Leaving.Suspect(s) }, err
 		}
 		return nil, err
 	}
@@ -306,11 +308,11 @@ func (s *Session) request(ctx context.Context, params jsontext.Value) Reply {
 	if err := wire.Decode(params, &p); err != nil {
 		return Reply{Err: err}
 	}
-	tell, err := s.door.Moves.Request(ctx, s, p.Node)
+	after, err := s.door.Moves.Request(ctx, s, p.Node)
 	if err != nil {
-		return Reply{Err: err}
+		return Reply{Err: err, After: after}
 	}
-	return Reply{Result: wire.Empty{}, After: tell}
+	return Reply{Result: wire.Empty{}, After: after}
 }
 
 // handover is a first request that takes an offer up.

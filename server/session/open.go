@@ -192,12 +192,12 @@ func (d *Door) begin(ctx context.Context, sock Socket, view *presence.View, e En
 	if view == nil {
 		out := s.object(false)
 		out.Secret = secret
-		return s, Reply{Result: out}
+		return s, Reply{Result: out, After: s.greets(nil)}
 	}
 	out := s.object(false)
 	out.Secret = secret
 	after, _ := s.regard(ctx, seeWithin, b.Self, b.Contacts, out) // a new session's object is answered as it is
-	return s, Reply{Result: out, After: after}
+	return s, Reply{Result: out, After: s.greets(after)}
 }
 
 // listen waits until the node hears a login's channels. A store that is away says
@@ -297,7 +297,7 @@ func (d *Door) take(ctx context.Context, sock Socket, rec store.Session, rooms [
 		s.Dropped(ctx)
 		return nil, t.failed(err)
 	}
-	return s, Reply{Result: out, After: after}
+	return s, Reply{Result: out, After: s.greets(after)}
 }
 
 // unresumed is the reply to a resume that failed.

@@ -106,9 +106,11 @@ type Session struct {
 	record  store.Session     // guarded by mu: what a wiped store is told again,
 	device  rule.Device       // guarded by mu: and this
 	expires time.Time         // guarded by mu
+	renews  bool              // guarded by mu: a later expires is on its way
 	globs   []string          // guarded by mu; nil: all rooms
 	places  map[string]*place // guarded by mu
 	over    bool              // guarded by mu: the store need not be told when the socket drops
+	greeted bool              // guarded by mu: the login is answered
 	move    redirect.Source   // guarded by mu
 	offer   *offer            // guarded by mu: the last one
 
@@ -211,22 +213,6 @@ func (s *Session) Record() (store.Session, []string) {
 	return rec, rooms
 }
 
-// Due ends a session whose token has expired, and returns when to ask again.
-func (s *Session) Due(now time.Time) time.Time {
-	s.mu.Lock()
-	expires, over := s.expires, s.over
-	s.mu.Unlock()
-	if over {
-		return time.Time{}
-	}
-	if now.Before(expires) {
-		return expires
-	}
-	s.Quit(wire.CloseTokenExpired, "the token has expired; say hello with a new one")
-	s.door.Leaving.End(s.id, s.Gen(), wire.LeftLost)
-	return time.Time{}
-}
-
 // Quit closes the socket of a session that is over, or no longer this
 // attachment's: the store is not told.
 func (s *Session) Quit(code wire.CloseCode, reason string) {
@@ -248,16 +234,39 @@ func (s *Session) SignedOut() {
 	s.signedOut = time.Now()
 }
 
-// Gone closes the socket of a session that the store has no more.
+// greets is what follows the answer to the login that made the attachment.
+func (s *Session) greets(after func()) func() {
+	return func() {
+		s.mu.Lock()
+		s.greeted = true
+		s.mu.Unlock()
+		if after != nil {
+			after()
+		}
+	}
+}
+
+// Greeted says whether the client has the answer to its login. Until then it is offered
+// no other node, and not told bye: it would not know what to make of either.
+func (s *Session) Greeted() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.greeted
+}
+
+// Gone closes the socket of a session that the store has no more. One that is over
+// here is closed by what has ended it, bye after its answer.
 func (s *Session) Gone() {
 	s.mu.Lock()
-	byOperator := time.Since(s.signedOut) < signingOut
+	over, byOperator := s.over, time.Since(s.signedOut) < signingOut
 	s.mu.Unlock()
-	if byOperator {
+	switch {
+	case over:
+	case byOperator:
 		s.Quit(wire.CloseSignedOut, "an operator has ended the session")
-		return
+	default:
+		s.Quit(wire.CloseSessionGone, "the session has ended; say hello again")
 	}
-	s.Quit(wire.CloseSessionGone, "the session has ended; say hello again")
 }
 
 // Finish ends the session for good, as bye does. Its socket is closed already.
