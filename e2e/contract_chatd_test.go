@@ -245,7 +245,7 @@ func TestChatd_ATokenIsCheckedBeforeTheUpgradeAndItsRoomsAtHELLO(t *testing.T) {
 	p.tell(raw.Hex("01 0100 0000"))
 	p.hears("7f 01 06")
 	p.isClosed(wire.CloseSignedOut)
-	p = knock(t, n, "open.day", limited(t, "ann", 3*time.Second, "lobby", "open.*"))
+	p = knock(t, n, "open.day", limited(t, "ann", 10*time.Second, "lobby", "open.*"))
 	p.tell(raw.Hex("01 0100 0000"))
 	if b := p.next(); b[0] != 1 {
 		t.Errorf("a room of the token: %x", b)
@@ -254,7 +254,7 @@ func TestChatd_ATokenIsCheckedBeforeTheUpgradeAndItsRoomsAtHELLO(t *testing.T) {
 }
 
 func TestChatd_ADrainCloses1012AndWhoDialsAgainGoesOn(t *testing.T) {
-	f := fleet.Start(t, fleet.Options{Nodes: 2, Env: map[string]string{"GODWIT_GRACE": "3s", "GODWIT_DRAIN_BUDGET": "10s"}})
+	f := fleet.Start(t, fleet.Options{Nodes: 2, Env: map[string]string{"GODWIT_GRACE": "10s", "GODWIT_DRAIN_BUDGET": "10s"}})
 	ann := enter(t, f.Nodes[1], "ann")
 	ann.join("lobby")
 	bob := talk(t, f.Nodes[0], "lobby", "bob")

@@ -158,8 +158,8 @@ func TestPresence_OfADeviceThatGoesIdleIsTheOtherDevices(t *testing.T) {
 	bob.told("do not disturb, though B goes idle", "ann 1")
 	bob.untold("B is idle", quiet)
 
-	a.Drop()
 	gone := time.Now()
+	a.Drop()
 	bob.told("A has vanished: B's value", "ann 2")
 	if after := time.Since(gone); after < 2900*time.Millisecond {
 		t.Errorf("A's value counted for %s more, want its grace of 3s", after)
@@ -202,6 +202,7 @@ func TestPresence_IsToldToWhoIsEntitledAndToNobodyElse(t *testing.T) {
 	}
 	ann.set(0, false)
 	contact.told("invisible", "ann 0")
+	late.told("the same at its node", "ann 0")
 	if p := see(t, f.Nodes[1], "contact", 0).session.Presence; len(p) != 0 {
 		t.Errorf("who logs in meanwhile is told %+v, want nobody", p)
 	}

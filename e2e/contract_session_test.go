@@ -104,8 +104,8 @@ func TestDetached_ShowsNothingInTheGraceAndOneLeaveAfterIt(t *testing.T) {
 	bob.join("lobby")
 	ann.join("lobby")
 	bob.seesKind(wire.KindJoin, "", ann)
-	ann.Drop()
 	dropped := time.Now()
+	ann.Drop()
 	bob.seesKind(wire.KindLeave, wire.LeftLost, ann)
 	if after := time.Since(dropped); after < grace-100*time.Millisecond {
 		t.Errorf("the leave came %s after the drop, before the grace of %s was over", after, grace)

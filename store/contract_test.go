@@ -153,7 +153,7 @@ func TestRoom_IsFullAtItsLimit(t *testing.T) {
 }
 
 func TestRoom_OutlivesItsMembersForAWhileAndThenBeginsAnew(t *testing.T) {
-	each(t, Config{LogTTL: 300 * time.Millisecond}, func(t *testing.T, s *Store) {
+	each(t, Config{LogTTL: 2 * time.Second}, func(t *testing.T, s *Store) {
 		ann := member(1, "ann")
 		first := join(t, s, "r", ann)
 		leave := func() {

@@ -240,7 +240,7 @@ func TestEnd_WhoFindsItBegunGoesOnWithIt(t *testing.T) {
 }
 
 func TestDue_ADetachedSessionComesUpAfterItsGrace(t *testing.T) {
-	each(t, Config{Grace: 150 * time.Millisecond}, func(t *testing.T, s *Store) {
+	each(t, Config{Grace: 2 * time.Second}, func(t *testing.T, s *Store) {
 		begin(t, s, "gone", "ann")
 		begin(t, s, "back", "bob")
 		for _, sid := range []string{"gone", "back"} {
@@ -255,13 +255,17 @@ func TestDue_ADetachedSessionComesUpAfterItsGrace(t *testing.T) {
 			t.Fatal(err)
 		}
 		found := map[string]error{}
-		for len(found) < 2 {
+		// Its record may be on another server, whose clock is a little behind.
+		for len(found) < 2 || errors.Is(found["gone"], ErrNotDue) {
 			due, err := s.DueSessions(t.Context(), 10)
 			if err != nil {
 				t.Fatal(err)
 			}
 			for _, d := range due {
 				for _, sid := range d.Sessions {
+					if _, again := found[sid]; again && sid == "back" {
+						continue
+					}
 					found[sid] = s.End(t.Context(), sid, IfDue, "lost")
 					if sid == "back" {
 						// Detached anew while the sweep looked: it must stay listed.
@@ -312,7 +316,7 @@ func TestNodes_StartByTheStoresClock(t *testing.T) {
 }
 
 func TestNodes_AreAliveWhileTheirLeaseStands(t *testing.T) {
-	each(t, Config{Lease: 500 * time.Millisecond}, func(t *testing.T, s *Store) {
+	each(t, Config{Lease: 2 * time.Second}, func(t *testing.T, s *Store) {
 		n := Node{Ref: here, URL: "ws://h", Revision: "r", State: NodeReady, Sessions: 3, Rooms: 2, Started: time.UnixMilli(1700000000000), Knows: "drain"}
 		if err := s.Renew(t.Context(), n); err != nil {
 			t.Fatal(err)
@@ -323,8 +327,8 @@ func TestNodes_AreAliveWhileTheirLeaseStands(t *testing.T) {
 		if err == nil && len(all) == 1 && all[0].Started.Sub(n.Started).Abs() < time.Minute {
 			n.Started = all[0].Started
 		}
-		if err != nil || len(all) != 1 || all[0].Lease <= 0 || all[0].Lease > 500*time.Millisecond {
-			t.Fatalf("nodes %+v, %v, want one with a lease of 500ms at most", all, err)
+		if err != nil || len(all) != 1 || all[0].Lease <= 0 || all[0].Lease > 2*time.Second {
+			t.Fatalf("nodes %+v, %v, want one with a lease of 2s at most", all, err)
 		}
 		if n.Lease = all[0].Lease; all[0] != n {
 			t.Fatalf("node %+v, want %+v", all[0], n)

@@ -115,7 +115,7 @@ func TestToken_WhatIsMissingIsTold(t *testing.T) {
 func TestToken_ASessionOutlivesTheTokensThatItReplaces(t *testing.T) {
 	n := serveInside(t, "GODWIT_AUTH_SECRET="+key)
 	var asked, lost atomic.Int32
-	end := time.Now().Add(time.Second)
+	end := time.Now().Add(5 * time.Second)
 	again := make(chan struct{})
 	mint := func(context.Context) (string, error) {
 		exp := end

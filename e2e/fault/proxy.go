@@ -19,6 +19,8 @@ type Spoil struct {
 	Channel func(channel string) bool
 	// LoseOneIn loses one chosen message in that many, by the seed; 0 is none.
 	LoseOneIn int
+	// LoseMost is how many it loses so before it loses no more; 0 is no limit.
+	LoseMost int
 	// SwapOneIn exchanges one chosen message in that many with the message
 	// after it on the connection; 0 is none.
 	SwapOneIn int
@@ -53,6 +55,7 @@ type Proxy struct {
 	mu sync.Mutex
 	// guarded by mu
 	spoil  Spoil
+	chosen int // messages that were lost by spoil.LoseOneIn
 	links  map[*link]struct{}
 	count  uint64
 	refuse bool
@@ -102,7 +105,7 @@ func (p *Proxy) Close() {
 func (p *Proxy) Set(s Spoil) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.spoil = s
+	p.spoil, p.chosen = s, 0
 }
 
 // Refuse lets no new connection through, or lets them again.
@@ -259,14 +262,15 @@ const (
 // fate decides about one message. While one is held back no other is.
 func (p *Proxy) fate(l *link, channel string, holding bool) fate {
 	p.mu.Lock()
+	defer p.mu.Unlock()
 	s := p.spoil
-	p.mu.Unlock()
 	switch {
 	case s.Deaf:
 		return lose
 	case s.Channel == nil || !s.Channel(channel):
 		return pass
-	case s.LoseOneIn > 0 && l.rng.IntN(s.LoseOneIn) == 0:
+	case s.LoseOneIn > 0 && (s.LoseMost == 0 || p.chosen < s.LoseMost) && l.rng.IntN(s.LoseOneIn) == 0:
+		p.chosen++
 		return lose
 	case s.SwapOneIn > 0 && !holding && l.rng.IntN(s.SwapOneIn) == 0:
 		return swap

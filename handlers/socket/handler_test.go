@@ -22,7 +22,7 @@ import (
 // start serves a real node on the embedded store.
 func start(t testing.TB, change func(*Config, *server.Config)) (*httptest.Server, *Handler) {
 	t.Helper()
-	st, err := store.Open(store.Config{Grace: time.Second, Lease: time.Second})
+	st, err := store.Open(store.Config{Grace: 10 * time.Second, Lease: 10 * time.Second, Timeout: 10 * time.Second})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -34,9 +34,9 @@ func start(t testing.TB, change func(*Config, *server.Config)) (*httptest.Server
 	node := server.Config{
 		Config: session.Config{
 			Node: store.Ref{Node: "n"}, FrameBytes: 65536, MessageBytes: 32768, Rooms: 8,
-			Rate: 1000, Burst: 1000, Ping: cfg.Ping, Grace: time.Second,
+			Rate: 1000, Burst: 1000, Ping: cfg.Ping, Grace: 10 * time.Second,
 		},
-		Lease: time.Second, DrainBudget: 5 * time.Second,
+		Lease: 10 * time.Second, DrainBudget: 5 * time.Second,
 	}
 	if change != nil {
 		change(&cfg, &node)
@@ -198,7 +198,7 @@ func TestSocket_BadFramesAreAnsweredAndTheSocketStays(t *testing.T) {
 }
 
 func TestSocket_ClosesAsTheCodesSay(t *testing.T) {
-	srv, _ := start(t, func(c *Config, _ *server.Config) { c.HelloTimeout = 200 * time.Millisecond })
+	srv, _ := start(t, nil)
 	t.Run("binary", func(t *testing.T) {
 		p := dial(t, srv, nil)
 		p.ws.WriteMessage(gws.OpcodeBinary, []byte{1})
@@ -215,6 +215,7 @@ func TestSocket_ClosesAsTheCodesSay(t *testing.T) {
 		p.ends(1009)
 	})
 	t.Run("no hello", func(t *testing.T) {
+		srv, _ := start(t, func(c *Config, _ *server.Config) { c.HelloTimeout = 200 * time.Millisecond })
 		p := dial(t, srv, nil)
 		p.ends(4408)
 	})
