@@ -158,22 +158,31 @@ func TestAnswer_OfASendComesBeforeThatOfWhatFollows(t *testing.T) {
 // A node that the asking one saw draining a moment ago may be ready now.
 func TestAnswer_ToWhoAsksForANodeKnowsWhoHasJustBecomeReady(t *testing.T) {
 	trio(t, nil, func(t *testing.T, f *trial.Fleet) {
-		ann, bob := follower(t, f, 1, "ann"), follower(t, f, 1, "bob")
+		ann, bob, eve := follower(t, f, 1, "ann"), follower(t, f, 1, "bob"), follower(t, f, 1, "eve")
 		admin := f.Nodes[2].Core.Fleet()
-		if _, err := admin.Drain(t.Context(), "n2", time.Hour); err != nil {
-			t.Fatal(err)
+		request := func(p *person) error {
+			return p.Call(t.Context(), "redirect.request", wire.RedirectRequest{Node: "n2"}, nil)
 		}
-		if err := ann.Call(t.Context(), "redirect.request", wire.RedirectRequest{Node: "n2"}, nil); reason(err) != wire.NoTarget {
-			t.Fatalf("to one that drains: %v, want no_target", err)
-		}
-		if _, err := admin.Undrain(t.Context(), "n2"); err != nil {
-			t.Fatal(err)
-		}
-		if err := ann.Call(t.Context(), "redirect.request", wire.RedirectRequest{Node: "n2"}, nil); err != nil {
-			t.Errorf("once it is ready: %v", err)
-		}
-		if _, err := admin.Redirect(t.Context(), bob.session.Session, "n2"); err != nil {
-			t.Errorf("by an operator: %v", err)
+		for who, asks := range map[string]func() error{
+			"its client": func() error { return request(ann) },
+			"an operator": func() error {
+				_, err := admin.Redirect(t.Context(), bob.session.Session, "n2")
+				return err
+			},
+		} {
+			if _, err := admin.Drain(t.Context(), "n2", time.Hour); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(time.Second) // what n1 saw before is old
+			if err := request(eve); reason(err) != wire.NoTarget {
+				t.Fatalf("to one that drains: %v, want no_target", err)
+			}
+			if _, err := admin.Undrain(t.Context(), "n2"); err != nil {
+				t.Fatal(err)
+			}
+			if err := asks(); err != nil {
+				t.Errorf("%s asks once it is ready: %v", who, err)
+			}
 		}
 	})
 }

@@ -243,6 +243,7 @@ func TestDue_ADetachedSessionComesUpAfterItsGrace(t *testing.T) {
 	each(t, Config{Grace: 2 * time.Second}, func(t *testing.T, s *Store) {
 		begin(t, s, "gone", "ann")
 		begin(t, s, "back", "bob")
+		began := time.Now()
 		for _, sid := range []string{"gone", "back"} {
 			if err := s.Detach(t.Context(), here, sid, 1); err != nil {
 				t.Fatal(err)
@@ -267,6 +268,9 @@ func TestDue_ADetachedSessionComesUpAfterItsGrace(t *testing.T) {
 						continue
 					}
 					found[sid] = s.End(t.Context(), sid, IfDue, "lost")
+					if after := time.Since(began); found[sid] == nil && after < 1900*time.Millisecond {
+						t.Errorf("%s has ended after %s, want its grace of 2s", sid, after)
+					}
 					if sid == "back" {
 						// Detached anew while the sweep looked: it must stay listed.
 						if err := s.Detach(t.Context(), there, "back", 2); err != nil {

@@ -152,7 +152,7 @@ func (h *Handler) take(c *Conn) bool {
 	h.Stats.Open.Add(1)
 	h.wheel.add(c, c.opened)
 	// Blocking in the request's handler would keep its memory for the socket's life.
-	h.readers.Add(1)
+	h.readers.Add(1) // Go would stand on the reader's stack: see Conn.run
 	go c.run()
 	return true
 }

@@ -82,7 +82,7 @@ func refusal(why string) error {
 	case store.NoTarget:
 		return conflict("no node can take the session")
 	case store.NoOther:
-		return conflict("another offer to the session stands")
+		return conflict("another offer to the session stands, or its login is not answered yet")
 	case store.NoStore:
 		return fmt.Errorf("offer the session a node: %w", store.ErrUnavailable)
 	}

@@ -48,7 +48,7 @@ func (b *Balance) Run(ctx context.Context) error {
 // round moves what may move within a second.
 func (b *Balance) round(ctx context.Context) error {
 	m := b.Mover
-	nodes, _, err := m.look(ctx, fleetFor)
+	nodes, _, err := m.look(ctx, time.Now().Add(-fleetFor))
 	if err != nil {
 		return err
 	}

@@ -12,11 +12,14 @@ import (
 	"godwit/wire"
 )
 
-// barred are the nodes that a session may not move to without being in need of it.
-func (m *Mover) barred(ctx context.Context, sid string, nodes []store.Node, reason string) (map[string]bool, error) {
+// bar adds to denied the nodes that a session may not move to without being in need of it.
+func (m *Mover) bar(ctx context.Context, sid string, nodes []store.Node, reason string, denied map[string]bool) error {
+	if reason != wire.ForBalance && reason != wire.ForRequest {
+		return nil
+	}
 	rec, _, err := m.store.Peek(ctx, sid)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	moves := make([]redirect.Move, len(rec.Moves))
 	for i, mv := range rec.Moves {
@@ -24,13 +27,12 @@ func (m *Mover) barred(ctx context.Context, sid string, nodes []store.Node, reas
 	}
 	now := m.store.Now() // the moves are by its clock
 	rests := reason == wire.ForBalance && !redirect.Rested(moves, now)
-	out := make(map[string]bool)
 	for _, n := range nodes {
 		if n.Ref != m.cfg.Ref && (rests || !redirect.MayMove(moves, n.String(), now)) {
-			out[n.String()] = true
+			denied[n.String()] = true
 		}
 	}
-	return out, nil
+	return nil
 }
 
 // targets are the nodes that may be offered: all that rules/drain names, for a

@@ -72,7 +72,7 @@ type Mover struct {
 
 	fleetMu sync.Mutex   // held over the round trip: one looks for all
 	fleet   []store.Node // guarded by fleetMu: the last look
-	looked  time.Time    // guarded by fleetMu
+	looked  time.Time    // guarded by fleetMu: when that began
 }
 
 // place is one that is kept.
@@ -231,24 +231,26 @@ func (m *Mover) offer(ctx context.Context, s *session.Session, why Why) (after f
 	if s.Moving() || !s.Greeted() {
 		return nil, store.ErrBusy
 	}
-	nodes, fresh, err := m.look(ctx, fleetFor)
+	began := time.Now()
+	nodes, at, err := m.look(ctx, began.Add(-fleetFor))
 	if err != nil {
 		return nil, err
 	}
 	denied := make(map[string]bool)
-	if why.Reason == wire.ForBalance || why.Reason == wire.ForRequest {
-		if denied, err = m.barred(ctx, s.ID(), nodes, why.Reason); err != nil {
-			return nil, err
-		}
-	}
 	if why.Not != "" {
 		denied[why.Not] = true
 	}
+	if err := m.bar(ctx, s.ID(), nodes, why.Reason, denied); err != nil {
+		return nil, err
+	}
 	o := store.Offer{ID: cmp.Or(why.ID, xid.New().String()), TokenID: xid.New().String(), Session: s.ID(), Gen: s.Gen(), Source: m.cfg.Ref}
 	to, err := m.way(ctx, o, nodes, why, denied)
-	if errors.Is(err, ErrNoTarget) && why.asked() && !fresh {
+	if errors.Is(err, ErrNoTarget) && why.asked() && !at.After(began) {
 		// Who asks may know of a node that has become ready since the look.
-		if nodes, _, err = m.look(ctx, 0); err != nil {
+		if nodes, _, err = m.look(ctx, began); err != nil {
+			return nil, err
+		}
+		if err := m.bar(ctx, s.ID(), nodes, why.Reason, denied); err != nil {
 			return nil, err
 		}
 		to, err = m.way(ctx, o, nodes, why, denied)
@@ -336,17 +338,18 @@ func (m *Mover) towardsLocked(target string, offers, asks int) {
 	}
 }
 
-// look reads the fleet, unless that was done within a while: then it is not fresh.
-func (m *Mover) look(ctx context.Context, within time.Duration) (nodes []store.Node, fresh bool, _ error) {
+// look reads the fleet, unless that was begun since a moment, and says when it was.
+func (m *Mover) look(ctx context.Context, since time.Time) ([]store.Node, time.Time, error) {
 	m.fleetMu.Lock()
 	defer m.fleetMu.Unlock()
-	if time.Since(m.looked) < within {
-		return m.fleet, false, nil
+	if m.looked.After(since) {
+		return m.fleet, m.looked, nil
 	}
+	began := time.Now()
 	nodes, err := m.store.Nodes(ctx)
 	if err != nil {
-		return nil, false, err
+		return nil, time.Time{}, err
 	}
-	m.fleet, m.looked = nodes, time.Now()
-	return nodes, true, nil
+	m.fleet, m.looked = nodes, began
+	return nodes, began, nil
 }

@@ -166,7 +166,7 @@ func (s *Session) refresh(ctx context.Context, params jsontext.Value) Reply {
 const renewsLook = 200 * time.Millisecond
 
 // Due ends a session whose token has expired, and returns when to ask again. A new
-// token that came in time is waited for.
+// token that is being written is waited for.
 func (s *Session) Due(now time.Time) time.Time {
 	s.mu.Lock()
 	expires, renews, over := s.expires, s.renews, s.over

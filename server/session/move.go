@@ -17,7 +17,7 @@ import (
 // Moves is what a session asks of the node's moves to and from other nodes.
 type Moves interface {
 	// Request offers a session another node, as its client has asked. after follows
-	// the answer; nil: nothing does, for an offer stands already, or none can.
+	// the answer, an error too; nil: nothing does, as where an offer stands already.
 	Request(ctx context.Context, s *Session, node string) (after func(), _ *wire.Error)
 	// Check reads the token that a client shows, and says whether this node
 	// takes the session up.

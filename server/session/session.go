@@ -255,10 +255,11 @@ func (s *Session) Greeted() bool {
 }
 
 // Gone closes the socket of a session that the store has no more. One that is over
-// here is closed by what has ended it, bye after its answer.
+// here is closed by what has ended it, bye after its answer; but the old socket of one
+// that has moved need not wait for its client.
 func (s *Session) Gone() {
 	s.mu.Lock()
-	over, byOperator := s.over, time.Since(s.signedOut) < signingOut
+	over, byOperator := s.over && s.move.State() < redirect.Fenced, time.Since(s.signedOut) < signingOut
 	s.mu.Unlock()
 	switch {
 	case over:

@@ -37,7 +37,8 @@ type Reply struct {
 	Err    *wire.Error
 	// After, when set, is run once the answer is queued on the socket (for a
 	// batch: the array that holds it), so that nothing it causes overtakes it.
-	// It does not wait for the peer.
+	// It does not wait for the peer. That of a login is when the client knows of its
+	// session: see Session.Greeted.
 	After func()
 }
 
