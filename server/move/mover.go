@@ -34,6 +34,9 @@ const (
 	wordWorkers = 4
 	// keysMost is how many keys of other nodes are kept: those of many deploys.
 	keysMost = 1024
+	// meetWithin is how long the answer to a login is waited for, where somebody asks
+	// for an offer who knows of the session already.
+	meetWithin = 500 * time.Millisecond
 	// fleetFor is how long a look at the fleet is good for.
 	fleetFor = 500 * time.Millisecond
 )
@@ -227,6 +230,11 @@ func (m *Mover) untold(ctx context.Context, s *session.Session, why Why) (after 
 func (m *Mover) offer(ctx context.Context, s *session.Session, why Why) (after func(), _ error) {
 	if s.Caps() != "redirect" {
 		return nil, ErrUnable
+	}
+	if why.asked() {
+		met, stop := context.WithTimeout(ctx, meetWithin)
+		s.Meet(met)
+		stop()
 	}
 	if s.Moving() || !s.Greeted() {
 		return nil, store.ErrBusy

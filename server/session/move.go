@@ -90,7 +90,7 @@ func (s *Session) Offer(ctx context.Context, what Offering) (after func(), _ err
 		cancel: make(chan struct{}, 1), done: make(chan struct{}, 1),
 	}
 	s.mu.Lock()
-	if s.over || !s.greeted || !s.move.Offer(o.ID) {
+	if s.over || !s.Greeted() || !s.move.Offer(o.ID) {
 		s.mu.Unlock()
 		return nil, store.ErrBusy
 	}

@@ -91,6 +91,8 @@ type Session struct {
 	stop context.CancelCauseFunc
 	work sync.WaitGroup // replay, and sends under way
 
+	greeted chan struct{} // closed when the login is answered
+
 	// owned by the socket's reader
 	bucket limit.Bucket
 	flow   string // room of the sends under way
@@ -110,7 +112,6 @@ type Session struct {
 	globs   []string          // guarded by mu; nil: all rooms
 	places  map[string]*place // guarded by mu
 	over    bool              // guarded by mu: the store need not be told when the socket drops
-	greeted bool              // guarded by mu: the login is answered
 	move    redirect.Source   // guarded by mu
 	offer   *offer            // guarded by mu: the last one
 
@@ -166,8 +167,8 @@ func (d *Door) attach(sock Socket, rec store.Session, view *presence.View) *Sess
 	return &Session{
 		door: d, sock: sock, id: rec.ID, who: rec.Member(), view: view, ctx: ctx, stop: stop,
 		bucket: limit.New(d.Config.Rate, d.Config.Burst, time.Now()),
-		flight: make(chan struct{}, flightMax),
-		gen:    rec.Gen, record: rec, expires: rec.Expires, globs: rec.Globs,
+		flight: make(chan struct{}, flightMax), greeted: make(chan struct{}),
+		gen: rec.Gen, record: rec, expires: rec.Expires, globs: rec.Globs,
 		places: make(map[string]*place), listing: make(chan struct{}, 1),
 		counts: make(map[string]count),
 	}
@@ -237,9 +238,7 @@ func (s *Session) SignedOut() {
 // greets is what follows the answer to the login that made the attachment.
 func (s *Session) greets(after func()) func() {
 	return func() {
-		s.mu.Lock()
-		s.greeted = true
-		s.mu.Unlock()
+		close(s.greeted)
 		if after != nil {
 			after()
 		}
@@ -249,9 +248,22 @@ func (s *Session) greets(after func()) func() {
 // Greeted says whether the client has the answer to its login. Until then it is offered
 // no other node, and not told bye: it would not know what to make of either.
 func (s *Session) Greeted() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.greeted
+	select {
+	case <-s.greeted:
+		return true
+	default:
+		return false
+	}
+}
+
+// Meet waits until the session is greeted, or has no socket, or ctx is done: a client
+// may have its answer a moment before.
+func (s *Session) Meet(ctx context.Context) {
+	select {
+	case <-s.greeted:
+	case <-s.ctx.Done():
+	case <-ctx.Done():
+	}
 }
 
 // Gone closes the socket of a session that the store has no more. One that is over
