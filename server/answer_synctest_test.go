@@ -72,6 +72,15 @@ func (s *slow) login(t *testing.T, n *trial.Node) (made *session.Session, greet 
 	return made, reply.Follow
 }
 
+// greeted is a session whose login is answered, and its socket.
+func greeted(t *testing.T, n *trial.Node) (*slow, *session.Session) {
+	t.Helper()
+	sock := new(slow)
+	s, greet := sock.login(t, n)
+	greet()
+	return sock, s
+}
+
 func (s *slow) Deliver(*wire.RoomEvent)                       {}
 func (s *slow) Presence(*wire.Presence, bool)                 {}
 func (s *slow) Sooner()                                       {}
@@ -85,10 +94,8 @@ func TestAnswer_ComesBeforeTheCloseThatItCauses(t *testing.T) {
 	} {
 		t.Run(method, func(t *testing.T) {
 			fleet(t, func(t *testing.T, f *trial.Fleet) {
-				sock := new(slow)
-				s, greet := sock.login(t, f.Nodes[0])
+				sock, s := greeted(t, f.Nodes[0])
 				defer s.Dropped(t.Context())
-				greet()
 				rec, _ := s.Record()
 				if _, err := f.Nodes[1].Store.Claim(t.Context(), s.ID(), rec.Secret, store.Ref{Node: "n9", Boot: "b"}, ""); err != nil {
 					t.Fatal(err)
@@ -116,10 +123,8 @@ func TestAnswer_ComesBeforeTheCloseThatItCauses(t *testing.T) {
 // A bye that has ended the session is not overtaken by who finds the session gone.
 func TestAnswer_OfAByeComesBeforeItsClose(t *testing.T) {
 	fleet(t, func(t *testing.T, f *trial.Fleet) {
-		sock := new(slow)
-		s, greet := sock.login(t, f.Nodes[0])
+		sock, s := greeted(t, f.Nodes[0])
 		defer s.Dropped(t.Context())
-		greet()
 		s.Call(t.Context(), "bye", []byte(`{}`), func(r session.Reply) {
 			s.Gone()
 			if told := sock.heard(); r.Err != nil || len(told) != 0 {
@@ -136,10 +141,8 @@ func TestAnswer_OfAByeComesBeforeItsClose(t *testing.T) {
 // What follows a send is answered after it, however long that takes.
 func TestAnswer_OfASendComesBeforeThatOfWhatFollows(t *testing.T) {
 	fleet(t, func(t *testing.T, f *trial.Fleet) {
-		sock := new(slow)
-		s, greet := sock.login(t, f.Nodes[0])
+		_, s := greeted(t, f.Nodes[0])
 		defer s.Dropped(t.Context())
-		greet()
 		s.Call(t.Context(), "room.join", []byte(`{"room":"lobby"}`), session.Reply.Follow)
 		queue, answers := make(chan struct{}), make(chan string, 2)
 		s.Call(t.Context(), "room.send", []byte(`{"room":"lobby","cseq":1,"data":"x"}`), func(r session.Reply) {

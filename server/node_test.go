@@ -124,9 +124,7 @@ func login(t *testing.T, n *Node, method string, params any) *client {
 		t.Fatalf("%s: %v", method, r.Err)
 	}
 	c.s, c.obj = s, r.Result.(*wire.Session)
-	if r.After != nil {
-		r.After()
-	}
+	r.Follow()
 	return c
 }
 
@@ -140,9 +138,7 @@ func (c *client) call(method string, params any) session.Reply {
 	ch := make(chan session.Reply, 1)
 	c.s.Call(context.Background(), method, raw(c.t, params), func(r session.Reply) { ch <- r })
 	r := <-ch
-	if r.After != nil {
-		r.After()
-	}
+	r.Follow()
 	return r
 }
 

@@ -46,9 +46,7 @@ func TestOffer_OfWhoAsksFollowsTheAnswer(t *testing.T) {
 // However soon an offer is withdrawn, the client hears of the offer first.
 func TestOffer_IsToldBeforeItsEnd(t *testing.T) {
 	fleet(t, func(t *testing.T, f *trial.Fleet) {
-		sock := new(slow)
-		s, greet := sock.login(t, f.Nodes[0])
-		greet()
+		sock, s := greeted(t, f.Nodes[0])
 		defer s.Dropped(t.Context())
 		sock.during = func() {
 			s.Cancel()
@@ -71,9 +69,7 @@ func TestOffer_IsToldBeforeItsEnd(t *testing.T) {
 // the answer is late.
 func TestOffer_FollowsOneThatWasRefused(t *testing.T) {
 	fleet(t, func(t *testing.T, f *trial.Fleet) {
-		sock := new(slow)
-		s, greet := sock.login(t, f.Nodes[0])
-		greet()
+		sock, s := greeted(t, f.Nodes[0])
 		defer s.Dropped(t.Context())
 		var late []func()
 		for range 3 {

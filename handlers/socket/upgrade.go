@@ -192,7 +192,7 @@ func (g gathering) Write(p []byte) (int, error) {
 // "the session was ended". No other close of gws's is a 1000 that gives a reason.
 func afterLoss(frame []byte) bool {
 	const code = 2 // after opcode and length
-	return len(frame) > code+2 && frame[0] == 0x80|byte(gws.OpcodeCloseConnection) &&
+	return len(frame) > code+2 && frame[0] == 0x80|opClose &&
 		binary.BigEndian.Uint16(frame[code:]) == uint16(wire.CloseBye)
 }
 

@@ -252,7 +252,7 @@ func (m *Mover) offer(ctx context.Context, s *session.Session, why Why) (after f
 		return nil, err
 	}
 	o := store.Offer{ID: cmp.Or(why.ID, xid.New().String()), TokenID: xid.New().String(), Session: s.ID(), Gen: s.Gen(), Source: m.cfg.Ref}
-	to, err := m.way(ctx, o, nodes, why, denied)
+	to, err := m.lead(ctx, o, nodes, why, denied)
 	if errors.Is(err, ErrNoTarget) && why.asked() && !at.After(began) {
 		// Who asks may know of a node that has become ready since the look.
 		if nodes, _, err = m.look(ctx, began); err != nil {
@@ -261,7 +261,7 @@ func (m *Mover) offer(ctx context.Context, s *session.Session, why Why) (after f
 		if err := m.bar(ctx, s.ID(), nodes, why.Reason, denied); err != nil {
 			return nil, err
 		}
-		to, err = m.way(ctx, o, nodes, why, denied)
+		to, err = m.lead(ctx, o, nodes, why, denied)
 	}
 	switch {
 	case errors.Is(err, ErrNoTarget) && m.another(nodes):
@@ -278,8 +278,8 @@ func (m *Mover) offer(ctx context.Context, s *session.Session, why Why) (after f
 	return after, err
 }
 
-// way is where an offer can lead to.
-func (m *Mover) way(ctx context.Context, o store.Offer, nodes []store.Node, why Why, denied map[string]bool) (way, error) {
+// lead finds where an offer can lead to.
+func (m *Mover) lead(ctx context.Context, o store.Offer, nodes []store.Node, why Why, denied map[string]bool) (way, error) {
 	if m.cfg.NodeURL == "" {
 		return m.anyone(o, nodes, why, denied)
 	}

@@ -103,7 +103,7 @@ func (s *Session) Offer(ctx context.Context, what Offering) (after func(), _ err
 		s.move.Ended(o.ID)
 		s.mu.Unlock()
 		if errors.Is(err, store.ErrMoved) || errors.Is(err, store.ErrGone) {
-			return func() { s.door.Leaving.Suspect(s) }, err
+			return s.suspect, err
 		}
 		return nil, err
 	}

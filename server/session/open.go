@@ -189,14 +189,12 @@ func (d *Door) begin(ctx context.Context, sock Socket, view *presence.View, e En
 	}
 	d.Hub.Put(s.id, s)
 	d.Log.Debug("session opened", "session", s.id, "client", b.Client)
-	if view == nil {
-		out := s.object(false)
-		out.Secret = secret
-		return s, Reply{Result: out, After: s.greets(nil)}
-	}
 	out := s.object(false)
 	out.Secret = secret
-	after, _ := s.regard(ctx, seeWithin, b.Self, b.Contacts, out) // a new session's object is answered as it is
+	var after func()
+	if view != nil {
+		after, _ = s.regard(ctx, seeWithin, b.Self, b.Contacts, out) // a new session's object is answered as it is
+	}
 	return s, Reply{Result: out, After: s.greets(after)}
 }
 

@@ -235,37 +235,6 @@ func (s *Session) SignedOut() {
 	s.signedOut = time.Now()
 }
 
-// greets is what follows the answer to the login that made the attachment.
-func (s *Session) greets(after func()) func() {
-	return func() {
-		close(s.greeted)
-		if after != nil {
-			after()
-		}
-	}
-}
-
-// Greeted says whether the client has the answer to its login. Until then it is offered
-// no other node, and not told bye: it would not know what to make of either.
-func (s *Session) Greeted() bool {
-	select {
-	case <-s.greeted:
-		return true
-	default:
-		return false
-	}
-}
-
-// Meet waits until the session is greeted, or has no socket, or ctx is done: a client
-// may have its answer a moment before.
-func (s *Session) Meet(ctx context.Context) {
-	select {
-	case <-s.greeted:
-	case <-s.ctx.Done():
-	case <-ctx.Done():
-	}
-}
-
 // Gone closes the socket of a session that the store has no more. One that is over
 // here is closed by what has ended it, bye after its answer; but the old socket of one
 // that has moved need not wait for its client.
