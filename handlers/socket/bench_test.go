@@ -20,14 +20,12 @@ func BenchmarkFrame(b *testing.B) {
 				continue
 			}
 			b.Run(fmt.Sprintf("%dB/deflate=%t", size, compress), func(b *testing.B) {
-				o := newOutbox(nil, 0, &Stats{})
-				o.compress = compress
 				it := text(live, strings.Repeat(`{"user":"ann","data":"words"} `, size/30+1)[:size])
 				var buf []byte
 				b.ReportAllocs()
 				b.SetBytes(int64(size))
 				for b.Loop() {
-					buf = o.frame(buf[:0], it)
+					buf = appendFrame(buf[:0], it, compress)
 				}
 			})
 		}
@@ -83,19 +81,7 @@ func putAll(o *outbox, it item, n int) {
 
 // onSocket is an outbox of a TCP connection whose other end reads all.
 func onSocket(t testing.TB) *outbox {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ln.Close()
-	reader, err := net.Dial("tcp", ln.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	conn, err := ln.Accept()
-	if err != nil {
-		t.Fatal(err)
-	}
+	conn, reader := connected(t)
 	done := make(chan struct{})
 	go func() { // waited for by done
 		defer close(done)
@@ -104,13 +90,12 @@ func onSocket(t testing.TB) *outbox {
 	t.Cleanup(func() {
 		conn.Close()
 		<-done
-		reader.Close()
 	})
-	return newOutbox(conn, 1<<30, &Stats{})
+	return newOutbox(conn, 1<<30, newPost(), &Stats{})
 }
 
 // What allocates for each event would make garbage with each delivery. A bound far
-// from what there is: the writer's goroutine, and what a runtime does besides.
+// from what there is: the carrier, and what a runtime does besides.
 func TestOutbox_AnEventAllocatesNothing(t *testing.T) {
 	const events = 200
 	o := onSocket(t)

@@ -71,7 +71,7 @@ type Conn struct {
 
 func newConn(h *Handler, raw net.Conn, op byte) *Conn {
 	ctx, stop := context.WithCancelCause(context.Background())
-	return &Conn{h: h, net: raw, op: op, box: newOutbox(raw, h.cfg.Outbox, &h.Stats), ctx: ctx, stop: stop}
+	return &Conn{h: h, net: raw, op: op, box: newOutbox(raw, h.cfg.Outbox, h.post, &h.Stats), ctx: ctx, stop: stop}
 }
 
 // Context ends with the connection.

@@ -66,6 +66,7 @@ type Handler struct {
 
 	rpc     *way
 	wheel   wheel
+	post    *post
 	readers sync.WaitGroup
 
 	mu    sync.Mutex
@@ -75,7 +76,7 @@ type Handler struct {
 
 // New makes the way in to a node.
 func New(cfg Config, node Node, log *slog.Logger) *Handler {
-	h := &Handler{cfg: cfg, node: node, log: log, wheel: wheel{due: (*Conn).due}, conns: make(map[*Conn]struct{})}
+	h := &Handler{cfg: cfg, node: node, log: log, wheel: wheel{due: (*Conn).due}, post: newPost(), conns: make(map[*Conn]struct{})}
 	h.rpc = h.way(Way{Protocol: Subprotocol, Enter: func(http.ResponseWriter, *http.Request) func(*Conn) Dialect { return speakRPC }})
 	return h
 }
@@ -111,6 +112,7 @@ func (h *Handler) Run(ctx context.Context) error {
 	})
 	defer cut.Stop()
 	h.readers.Wait()
+	h.post.wait()
 	return nil
 }
 

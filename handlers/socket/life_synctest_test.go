@@ -160,7 +160,7 @@ func TestOutbox_APeerThatTakesAByteNowAndThenIsKept(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ours, theirs := pipe.New()
 		var stats Stats
-		o := newOutbox(ours, 1<<20, &stats)
+		o := newOutbox(ours, 1<<20, newPost(), &stats)
 		o.put(text(answer, strings.Repeat("x", 2*pipe.Buffer)))
 		for i := range 20 {
 			time.Sleep(stallAfter - 2*stallStep)
@@ -185,7 +185,7 @@ func TestOutbox_APeerThatTakesNothingHasItsTimeWheneverItBegan(t *testing.T) {
 	for _, before := range []time.Duration{0, stallStep / 4, stallStep / 2, stallStep, 2 * stallStep} {
 		synctest.Test(t, func(t *testing.T) {
 			ours, theirs := pipe.New()
-			o := newOutbox(ours, 1<<20, new(Stats))
+			o := newOutbox(ours, 1<<20, newPost(), new(Stats))
 			o.put(text(answer, "taken"))
 			time.Sleep(before)
 			began := time.Now()

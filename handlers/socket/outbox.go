@@ -2,25 +2,18 @@ package socket
 
 import (
 	"bytes"
-	"compress/flate"
 	"context"
 	"encoding/binary"
 	"errors"
 	"net"
 	"os"
 	"sync"
-	"time"
+	"syscall"
 )
 
 const (
 	// gatherBytes is about how much one write takes.
 	gatherBytes = 64 << 10
-	// keepBuffer is the largest write buffer that is kept for reuse.
-	keepBuffer = 2 * gatherBytes
-	// stallAfter is how long a socket may take no byte before it is given up,
-	// looked at each stallStep.
-	stallAfter = 10 * time.Second
-	stallStep  = stallAfter / 8
 	// replayAhead is how much replay may wait unsent before its reader waits.
 	replayAhead = 64 << 10
 	// answersAhead is how much of answers may wait unsent before no further
@@ -28,21 +21,8 @@ const (
 	answersAhead = 1 << 20
 	// pongsAhead is how many pongs may wait; RFC 6455 lets the others go.
 	pongsAhead = 8
-	// compressFrom is the smallest payload worth compressing.
-	compressFrom = 512
 	// itemCost is what an item costs besides its payload, in bytes.
 	itemCost = 64
-)
-
-// opcodes of RFC 6455.
-const (
-	opText   = 0x1
-	opBinary = 0x2
-	opClose  = 0x8
-	opPing   = 0x9
-	opPong   = 0xA
-	// opRaw is bytes that are framed already: what gws itself writes.
-	opRaw = 0xFF
 )
 
 // kind says what bounds an item.
@@ -65,27 +45,31 @@ type item struct {
 var errClosed = errors.New("socket closed")
 
 // outbox is what waits to be written to one connection. Whatever waits goes
-// out in one write; a goroutine runs only while something waits.
+// out in one write, by the post.
 type outbox struct {
-	conn     net.Conn
-	limit    int // bytes of live events
-	compress bool
-	stats    *Stats
-	writer   sync.WaitGroup // the goroutine that writes, if any
-	until    time.Time      // owned by writer: the deadline of its writes
+	conn   net.Conn
+	raw    syscall.RawConn // of conn; nil: each write has to wait for it
+	limit  int             // bytes of live events
+	post   *post
+	stats  *Stats
+	writer sync.WaitGroup // who writes, if anybody
 
-	mu      sync.Mutex
-	drained sync.Cond  // on mu: something was written, or the box closed
-	queue   []item     // guarded by mu
-	waiting [kinds]int // guarded by mu: bytes queued or being written
-	pongs   int        // guarded by mu
-	writing bool       // guarded by mu: the writer runs
-	sealed  bool       // guarded by mu: a close frame is queued, nothing follows it
-	broken  bool       // guarded by mu: the connection takes nothing any more
+	mu       sync.Mutex
+	compress bool       // guarded by mu
+	drained  sync.Cond  // on mu: something was written, or the box closed
+	queue    []item     // guarded by mu
+	waiting  [kinds]int // guarded by mu: bytes queued or being written
+	pongs    int        // guarded by mu
+	writing  bool       // guarded by mu: something is queued, or being written
+	sealed   bool       // guarded by mu: a close frame is queued, nothing follows it
+	broken   bool       // guarded by mu: the connection takes nothing any more
 }
 
-func newOutbox(conn net.Conn, limit int, stats *Stats) *outbox {
-	o := &outbox{conn: conn, limit: limit, stats: stats}
+func newOutbox(conn net.Conn, limit int, p *post, stats *Stats) *outbox {
+	o := &outbox{conn: conn, limit: limit, post: p, stats: stats}
+	if c, ok := conn.(syscall.Conn); ok {
+		o.raw, _ = c.SyscallConn() // it fails for no connection at all
+	}
 	o.drained.L = &o.mu
 	return o
 }
@@ -157,11 +141,17 @@ func (o *outbox) sizes() [kinds]int {
 	return o.waiting
 }
 
-// start runs the writer if it does not run. Called with mu held.
+// start has the post write the box, if it does not already. Called with mu held.
 func (o *outbox) start() {
-	if !o.writing {
-		o.writing = true
-		o.writer.Go(o.write)
+	if o.writing {
+		return
+	}
+	o.writing = true
+	o.writer.Add(1)
+	if o.raw == nil || o.compress {
+		go o.write() // waited for by writer
+	} else {
+		o.post.take(o)
 	}
 }
 
@@ -200,132 +190,58 @@ func (o *outbox) wait(ctx context.Context, k kind, most int) error {
 	return nil
 }
 
-var buffers = sync.Pool{New: func() any { return new([]byte) }}
-
-// write writes what waits until nothing does.
-func (o *outbox) write() {
-	buf := buffers.Get().(*[]byte)
-	defer func() {
-		if cap(*buf) <= keepBuffer {
-			buffers.Put(buf)
-		}
-	}()
-	var sent [kinds]int
-	for {
-		o.mu.Lock()
-		for k, n := range sent {
-			o.waiting[k] -= n
-		}
-		o.drained.Broadcast()
-		if len(o.queue) == 0 || o.broken {
-			o.queue = nil // a burst's memory is not kept
-			o.writing = false
-			o.mu.Unlock()
-			return
-		}
-		var batch []item
-		batch, sent = o.take()
-		o.mu.Unlock()
-		b := (*buf)[:0]
-		for _, it := range batch {
-			b = o.frame(b, it)
-		}
-		*buf = b
-		if err := o.push(b); err != nil {
-			o.mu.Lock()
-			o.broken = true
-			o.mu.Unlock()
-			if errors.Is(err, os.ErrDeadlineExceeded) {
-				o.stats.EvictedStuck.Add(1)
-			}
-			o.conn.Close() // the reader finds out
-		}
-		o.stats.Writes.Add(1)
-		o.stats.FramesOut.Add(uint64(len(batch)))
-		o.stats.BytesOut.Add(uint64(len(b)))
-	}
+// load is what one write takes.
+type load struct {
+	items int
+	sizes [kinds]int
 }
 
-// take takes the items of one write off the queue. Called with mu held.
-func (o *outbox) take() (batch []item, size [kinds]int) {
-	total := 0
-	n := 0
-	for ; n < len(o.queue) && total < gatherBytes; n++ {
-		it := o.queue[n]
+// next takes a load off the queue, where something waits, and appends its frames to b.
+func (o *outbox) next(b []byte) ([]byte, load) {
+	var l load
+	o.mu.Lock()
+	for total := 0; l.items < len(o.queue) && total < gatherBytes; l.items++ {
+		it := o.queue[l.items]
 		total += len(it.payload)
-		size[it.kind] += len(it.payload) + itemCost
+		l.sizes[it.kind] += len(it.payload) + itemCost
 		if it.op == opPong {
 			o.pongs--
 		}
 	}
-	batch = o.queue[:n:n]
-	o.queue = o.queue[n:]
-	return batch, size
+	batch := o.queue[:l.items:l.items]
+	o.queue = o.queue[l.items:]
+	squeeze := o.compress
+	o.mu.Unlock()
+	for _, it := range batch {
+		b = appendFrame(b, it, squeeze)
+	}
+	return b, l
 }
 
-// frame appends an item as a websocket frame of a server: never masked.
-func (o *outbox) frame(b []byte, it item) []byte {
-	if it.op == opRaw {
-		return append(b, it.payload...)
+// wrote notes what became of a load that was n bytes. It says whether more waits;
+// otherwise the box is nobody's to write any more.
+func (o *outbox) wrote(l load, n int, err error) (more bool) {
+	o.stats.Writes.Add(1)
+	o.stats.FramesOut.Add(uint64(l.items))
+	o.stats.BytesOut.Add(uint64(n))
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for k, size := range l.sizes {
+		o.waiting[k] -= size
 	}
-	first, payload := 0x80|it.op, it.payload
-	if o.compress && it.op == opText && len(payload) >= compressFrom {
-		first, payload = first|0x40, deflate(payload)
-	}
-	b = append(b, first)
-	switch n := len(payload); {
-	case n < 126:
-		b = append(b, byte(n))
-	case n < 1<<16:
-		b = binary.BigEndian.AppendUint16(append(b, 126), uint16(n))
-	default:
-		b = binary.BigEndian.AppendUint64(append(b, 127), uint64(n))
-	}
-	return append(b, payload...)
-}
-
-// push writes b, as long as the peer takes something now and then.
-func (o *outbox) push(b []byte) error {
-	now := time.Now()
-	for took := now; len(b) > 0; now = time.Now() {
-		if o.until.Sub(now) < stallStep/2 { // one deadline serves many writes
-			o.until = now.Add(stallStep)
-			if err := o.conn.SetWriteDeadline(o.until); err != nil {
-				return err
-			}
-		}
-		n, err := o.conn.Write(b)
-		b = b[n:]
-		switch {
-		case err == nil:
-		case !errors.Is(err, os.ErrDeadlineExceeded):
-			return err
-		case n > 0:
-			took = time.Now()
-		case time.Since(took) >= stallAfter:
-			return err
-		}
-	}
-	return nil
-}
-
-var deflaters = sync.Pool{New: func() any {
-	w, err := flate.NewWriter(nil, flate.BestSpeed)
 	if err != nil {
-		panic(err) // the level is a constant
+		o.broken = true
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			o.stats.EvictedStuck.Add(1)
+		}
+		o.conn.Close() // the reader finds out
 	}
-	return w
-}}
-
-// deflate compresses one message without context, as RFC 7692 has it: the
-// empty block at the end is left out.
-func deflate(payload []byte) []byte {
-	var out bytes.Buffer
-	w := deflaters.Get().(*flate.Writer)
-	defer deflaters.Put(w)
-	w.Reset(&out)
-	// A bytes.Buffer takes everything.
-	_, _ = w.Write(payload)
-	_ = w.Flush()
-	return bytes.TrimSuffix(out.Bytes(), []byte{0, 0, 0xff, 0xff})
+	o.drained.Broadcast()
+	if len(o.queue) > 0 && !o.broken {
+		return true
+	}
+	o.queue = nil // a burst's memory is not kept
+	o.writing = false
+	o.writer.Done()
+	return false
 }

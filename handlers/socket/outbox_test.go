@@ -39,7 +39,7 @@ func newBox(t testing.TB, limit int) (*outbox, *gated, *bufio.Reader) {
 	t.Helper()
 	ours, theirs := pipe.New()
 	g := &gated{Conn: ours}
-	o := newOutbox(g, limit, &Stats{})
+	o := newOutbox(g, limit, newPost(), &Stats{})
 	t.Cleanup(func() {
 		ours.Close()
 		theirs.Close()
