@@ -226,6 +226,9 @@ func (m *node) run(ctx context.Context) error {
 	handlers.Go(func() { m.ended("sockets", ws.Run(sockets)) })
 	duties.Go(func() { m.ended("node", n.Run(fleet)) })
 	duties.Go(func() { m.ended("keys", verifier.Run(fleet)) })
+	if os.Getenv("GOGC") == "" { // who sets it knows better
+		duties.Go(func() { newGCPacer().run(fleet) })
+	}
 	if exporter != nil {
 		duties.Go(func() { m.ended("traces", exporter.Run(fleet)) })
 	}

@@ -1,0 +1,93 @@
+package main
+
+import (
+	"context"
+	"runtime"
+	"slices"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// phase is how much of a core collecting takes, when that gets known, and for how long.
+type phase struct {
+	of    float64
+	every time.Duration
+	lasts time.Duration
+}
+
+// goals says which goals a node set in phases.
+func goals(t *testing.T, phases ...phase) (set []int) {
+	synctest.Test(t, func(t *testing.T) {
+		var spent atomic.Int64 // ns
+		p := &gcPacer{
+			spent: func() time.Duration { return time.Duration(spent.Load()) },
+			set: func(percent int) int {
+				set = append(set, percent)
+				return 77
+			},
+		}
+		ctx, end := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			p.run(ctx)
+		}()
+		time.Sleep(gcStep / 2) // between two steps
+		for _, l := range phases {
+			for range l.lasts / l.every {
+				time.Sleep(l.every)
+				spent.Add(int64(l.of * float64(l.every)))
+			}
+		}
+		time.Sleep(gcStep) // once more
+		end()
+		<-done
+	})
+	return set
+}
+
+const long = 100 * gcWindow
+
+func TestGCPacer_AQuietNodeCollectsSoonerAndABusyOneAsGoDoes(t *testing.T) {
+	quiet, some := phase{0, gcStep, long}, phase{0.01, gcStep, long}
+	for name, c := range map[string]struct {
+		phases []phase
+		goals  []int
+	}{
+		"quiet":                    {[]phase{quiet}, []int{50, 25}},
+		"quiet for a moment":       {[]phase{{0, gcStep, 3 * gcWindow / 2}}, []int{50}},
+		"neither":                  {[]phase{some}, nil},
+		"busy":                     {[]phase{{0.5, gcStep, long}}, nil},
+		"busy, seldom known":       {[]phase{{0.05, 5 * gcStep, long}}, nil},
+		"quiet, then neither":      {[]phase{quiet, some}, []int{50, 25}},
+		"quiet, then some more":    {[]phase{quiet, {0.021, gcStep, 2 * gcWindow}, quiet}, []int{50, 25, 50, 25}},
+		"quiet, then busy":         {[]phase{quiet, {0.5, gcStep, long}}, []int{50, 25, 50, 100}},
+		"quiet, busy, quiet again": {[]phase{quiet, {0.5, gcStep, long}, quiet}, []int{50, 25, 50, 100, 50, 25}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			want := append(append([]int{100}, c.goals...), 77) // at the end it is as it was
+			if set := goals(t, c.phases...); !slices.Equal(set, want) {
+				t.Errorf("goals %v, want %v", set, want)
+			}
+		})
+	}
+}
+
+func TestGCPacer_IsSoonOutOfTheWayOfALoad(t *testing.T) {
+	set := goals(t, phase{0, gcStep, long}, phase{1, gcStep, 2 * gcStep})
+	if want := []int{100, 50, 25, 50, 100, 77}; !slices.Equal(set, want) {
+		t.Errorf("two seconds into a load the goals were %v, want %v", set, want)
+	}
+}
+
+func TestGCPacer_KnowsWhatCollectingTakes(t *testing.T) {
+	before := collecting()
+	for range 10 {
+		runtime.GC()
+	}
+	if after := collecting(); after <= before {
+		t.Errorf("ten collections took no CPU: %s, and before %s", after, before)
+	}
+}
