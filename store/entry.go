@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
 )
 
 // Header is what an entry of a room's log says besides its data. It is stored
@@ -34,12 +35,54 @@ type Entry struct {
 	Data []byte
 }
 
+// encode is what json.Marshal says of the header. It is on the way of each message.
 func (h Header) encode() (string, error) {
-	b, err := json.Marshal(h)
-	if err != nil {
-		return "", fmt.Errorf("encode entry header: %w", err)
+	var wrong error
+	b := make([]byte, 0, 64+len(h.User)+len(h.Device))
+	text := func(name, s string) {
+		b = append(b, name...)
+		var err error
+		if b, err = jsontext.AppendQuote(b, s); err != nil {
+			wrong = err
+		}
 	}
-	return string(b), nil
+	number := func(name string, n uint32) { b = strconv.AppendUint(append(b, name...), uint64(n), 10) }
+
+	text(`{"k":`, h.Kind)
+	if h.User != "" {
+		text(`,"u":`, h.User)
+	}
+	if h.Client != 0 {
+		number(`,"c":`, h.Client)
+	}
+	if h.Device != "" {
+		text(`,"d":`, h.Device)
+	}
+	if h.Handle != "" {
+		text(`,"uh":`, h.Handle)
+	}
+	if h.ToUser != nil {
+		text(`,"tu":`, *h.ToUser)
+	}
+	if h.ToClient != nil {
+		number(`,"tc":`, *h.ToClient)
+	}
+	if h.Type != nil {
+		number(`,"ty":`, uint32(*h.Type))
+	}
+	if h.Reason != "" {
+		text(`,"r":`, h.Reason)
+	}
+	if h.InCall != nil {
+		b = strconv.AppendBool(append(b, `,"i":`...), *h.InCall)
+	}
+	if h.Trace != "" {
+		text(`,"tp":`, h.Trace)
+	}
+	if wrong != nil {
+		return "", fmt.Errorf("encode entry header: %w", wrong)
+	}
+	return string(append(b, '}')), nil
 }
 
 func decodeHeader(text string) (Header, error) {

@@ -5,6 +5,8 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+
+	"github.com/go-json-experiment/json"
 )
 
 // TestRecords_OfEarlierVersionsStayReadable holds what is stored and said
@@ -90,15 +92,37 @@ func FuzzRow(f *testing.F) {
 }
 
 func FuzzHeader(f *testing.F) {
-	f.Add("message", "ann", "phone", "lost", uint32(7), uint8(3))
-	f.Fuzz(func(t *testing.T, kind, user, device, reason string, client uint32, ty uint8) {
-		h := Header{Kind: kind, User: user, Client: client, Device: device, ToUser: &user, Type: &ty, Reason: reason}
+	f.Add("message", "ann", "phone", "lost", "00-4bf9-01", uint32(7), uint8(3), uint8(0xff))
+	f.Add("message", "ann", "phone", "lost", "00-4bf9-01", uint32(7), uint8(3), uint8(0))
+	f.Add("join", "\"a\\\n\u2028<é", "", "\x7f", "", uint32(0), uint8(0), uint8(0x0f))
+	f.Add("\xff", "ann", "\xc3", "", "", uint32(1<<32-1), uint8(255), uint8(0xaa))
+	f.Fuzz(func(t *testing.T, kind, user, device, reason, trace string, client uint32, ty, has uint8) {
+		h := Header{Kind: kind, User: user, Client: client, Device: device, Handle: user, Reason: reason, Trace: trace}
+		if has&1 != 0 {
+			h.ToUser = &device
+		}
+		if has&2 != 0 {
+			h.ToClient = &client
+		}
+		if has&4 != 0 {
+			h.Type = &ty
+		}
+		if has&8 != 0 {
+			in := ty&1 != 0
+			h.InCall = &in
+		}
 		text, err := h.encode()
+		want, marshalErr := json.Marshal(h)
+		if (err == nil) != (marshalErr == nil) {
+			t.Fatalf("header %+v: %v, and json.Marshal %v", h, err, marshalErr)
+		}
 		if err != nil {
 			return // no UTF-8
 		}
-		back, err := decodeHeader(text)
-		if err != nil || !reflect.DeepEqual(back, h) {
+		if text != string(want) {
+			t.Fatalf("header %s, and json.Marshal %s", text, want)
+		}
+		if back, err := decodeHeader(text); err != nil || !reflect.DeepEqual(back, h) {
 			t.Fatalf("header %s: %+v, %v", text, back, err)
 		}
 	})

@@ -3,6 +3,7 @@ package wire
 import (
 	"bytes"
 	"fmt"
+	"math"
 	"strings"
 	"testing"
 
@@ -129,6 +130,16 @@ func TestDecode_NamesWhatIsWrongWithoutItsValue(t *testing.T) {
 		}
 		if !strings.Contains(err.Message, `"`+c.at+`"`) || strings.Contains(err.Message, "secretvalue") {
 			t.Errorf("%s: message %q, want it to name %s alone", c.params, err.Message, c.at)
+		}
+	}
+}
+
+func TestSent_WritesItselfAsItIsMarshalled(t *testing.T) {
+	for i := range 8 {
+		s := Sent{Seq: uint64(i&1) * math.MaxUint64, TS: int64(i&2) * 850, Dup: i&4 != 0}
+		want, err := json.Marshal(s)
+		if got := s.AppendJSON([]byte("before ")); err != nil || string(got) != "before "+string(want) {
+			t.Errorf("%+v is written as %s, and marshalled as %s (%v)", s, got, want, err)
 		}
 	}
 }

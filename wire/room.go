@@ -56,6 +56,25 @@ type Sent struct {
 	Dup bool   `json:"dup,omitzero"`
 }
 
+// AppendJSON appends the answer's result object. It is on the way of each message.
+func (s Sent) AppendJSON(b []byte) []byte {
+	begin := len(b)
+	if s.Seq != 0 {
+		b = strconv.AppendUint(append(b, `,"seq":`...), s.Seq, 10)
+	}
+	if s.TS != 0 {
+		b = strconv.AppendInt(append(b, `,"ts":`...), s.TS, 10)
+	}
+	if s.Dup {
+		b = append(b, `,"dup":true`...)
+	}
+	if len(b) == begin {
+		return append(b, `{}`...)
+	}
+	b[begin] = '{' // in place of the first comma
+	return append(b, '}')
+}
+
 // History asks for a part of the kept log.
 type History struct {
 	Room   string  `json:"room"`
