@@ -139,6 +139,11 @@ func (c *carrier) serve(o *outbox) {
 	case o.wrote(l, len(b), err):
 		o.post.take(o) // behind the others
 	}
+	c.trim()
+}
+
+// trim gives up a buffer that has grown too large to be kept.
+func (c *carrier) trim() {
 	if cap(c.buf) > keepBuffer {
 		c.buf = nil
 	}
@@ -164,19 +169,16 @@ func (o *outbox) finish(rest []byte, l load, n int) {
 	}
 }
 
-var buffers = sync.Pool{New: func() any { return new([]byte) }}
-
 // write writes what waits until nothing does, and waits for the socket.
 func (o *outbox) write() {
-	buf := buffers.Get().(*[]byte)
+	c := carriers.Get().(*carrier)
 	for more := true; more; {
-		b, l := o.next((*buf)[:0])
-		*buf = b
+		b, l := o.next(c.buf[:0])
+		c.buf = b
 		more = o.wrote(l, len(b), o.push(b))
 	}
-	if cap(*buf) <= keepBuffer {
-		buffers.Put(buf)
-	}
+	c.trim()
+	carriers.Put(c)
 }
 
 // push writes b, as long as the peer takes something now and then. It leaves no
