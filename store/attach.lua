@@ -1,7 +1,7 @@
 -- Makes a session's new gen known to a room: from here on a lower gen is
 -- refused. Nothing that others see changes. Safe to repeat.
 -- To a client without a row it leaves word for a join that is late on its way.
---   KEYS as in room.lua, 7 the gen of a client that was not in
+--   KEYS as in head.lua, 7 the gen of a client that was not in
 --   ARGV 8 client, 9 gen, 10 members told (0: none), 11 ms that word is left
 --        12 seq up to which the client has everything in the epoch that its node knows ('': nothing)
 --        13 1 if it may read what was before its join

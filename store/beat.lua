@@ -1,19 +1,15 @@
 -- Takes beats of clients in a room's call; without any it looks who is late.
 -- Safe to repeat.
---   KEYS as in room.lua
+--   KEYS as in head.lua
 --   ARGV 8 ms from a beat to when its client is late, then for each beat:
 --        client, gen, 1 (is in the call) or 0 (has left it), ms since it came
 -- Returns {'ok', epoch, seq, in_call, ms until the first is late or, if that is
 --          at least half a timeout from now, maybe less (-1: nobody is in),
 --          entries appended, then for each beat 'ok' | 'moved' | 'not_member'}
 --      or {'wiped'}
--- Most beats change nothing, so what room.lua has is made only when it is
--- needed: room() is all of it.
-local META, MEMBERS, CALL = KEYS[1], KEYS[2], KEYS[6]
-local m = redis.call('HMGET', META, 'epoch', 'seq', 'call_due', 'in_call')
-if not m[1] then return {'wiped'} end
-local epoch, seq, due, known = m[1], tonumber(m[2]), tonumber(m[3]), tonumber(ARGV[3])
-if known > 0 and (known > seq or ARGV[4] ~= '0') then epoch = room().position() end
+-- Most beats change nothing, so what is in room() is made only when it is needed.
+local epoch, seq, due, was = position()
+if not epoch then return {'wiped'} end
 local t, timeout = redis.call('TIME'), tonumber(ARGV[8])
 local now = tonumber(t[1]) * 1000 + math.floor(tonumber(t[2]) / 1000)
 local told, beats, named, changed = {'ok', epoch, 0, 0, 0, 0}, {}, {}, #ARGV == 8
@@ -51,6 +47,6 @@ if changed or due and due <= now then
 elseif due and due < now + timeout / 2 then
   due = room().first_late()
 end
-local on = (m[4] == '1') ~= (after > seq) -- an entry is a change
+local on = (was == '1') ~= (after > seq) -- an entry is a change
 told[3], told[4], told[5], told[6] = after, on and '1' or '0', due and due - now or -1, after - seq
 return told

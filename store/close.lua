@@ -1,6 +1,6 @@
 -- Puts every member out of a room and its call, with one entry for all. Safe to
 -- repeat: in a room without members there is nobody to put out, and no entry.
---   KEYS as in room.lua
+--   KEYS as in head.lua
 --   ARGV 8 header, 9 ms that a room without members lives
 -- Returns {'closed', epoch, seq of the head, {client, row, client, row...}} | {'empty', epoch} | {'wiped'}
 local epoch, seq = head()

@@ -1,6 +1,9 @@
 package store
 
-import "fmt"
+import (
+	"fmt"
+	"strings"
+)
 
 // groupMost is how many messages go in one call at most: Redis serves nobody
 // else meanwhile, and Lua can hand on some thousand values at once.
@@ -10,10 +13,10 @@ const groupMost = 64
 type message struct {
 	room  string
 	known Known
-	args  []any // its own, after those of room.lua
+	args  []any // its own, after those of head.lua
 }
 
-// key is the one by which a write finds its primary, and a message its room.
+// key is the one by which a write finds its primary.
 func (w *write) key() string {
 	if w.message != nil {
 		return keysOfRoom(w.room).meta()
@@ -33,20 +36,21 @@ type group struct {
 // their order.
 func (s *Store) grouped(writes []*write) []group {
 	groups := make([]group, 0, len(writes))
-	open := make(map[string]int, len(writes)) // the groups that may take more, by their room's key
+	open := make(map[string]int, len(writes)) // the groups that may take more, by their room
 	for _, w := range writes {
 		if w.message == nil {
 			for _, key := range w.keys {
-				delete(open, key)
+				if room, ok := roomOfMeta(key); ok {
+					delete(open, room)
+				}
 			}
 			groups = append(groups, group{call: w.call, writes: []*write{w}})
 			continue
 		}
-		key := w.key()
-		i, ok := open[key]
+		i, ok := open[w.room]
 		if !ok || !groups[i].takes(w) {
 			i = len(groups)
-			open[key] = i
+			open[w.room] = i
 			groups = append(groups, group{call: w.call, known: w.known})
 		}
 		groups[i].add(w)
@@ -82,16 +86,25 @@ func (g *group) fill(s *Store) {
 	g.call = s.roomCall(g.script, first.room, g.known, args...)
 }
 
-// answerOf is what the script says of the i-th write: its own answer, or the
-// one for all.
+// answerOf is what the script says of the i-th write: a word of its own, or the
+// answer for all.
 func (g *group) answerOf(i int, all answer) (answer, error) {
-	if g.writes[i].message == nil || all.status() != "" {
+	if g.writes[i].message == nil || all.status() == "wiped" {
 		return all, nil
 	}
-	if i < len(all) {
-		if one, ok := all[i].([]any); ok {
-			return one, nil
-		}
+	word, more, _ := strings.Cut(all.text(sentWords+i), " ")
+	switch {
+	case all.status() != "sent" || word == "":
+		return nil, fmt.Errorf("script answered %q and %d words to %d messages", all.status(), len(all), len(g.writes))
+	case word[0] >= '0' && word[0] <= '9':
+		return answer{"ok", all[1], word, all[2]}, nil
 	}
-	return nil, fmt.Errorf("script answered %d of %d writes", len(all), len(g.writes))
+	own := answer{word}
+	for part := range strings.FieldsSeq(more) {
+		own = append(own, part)
+	}
+	return own, nil
 }
+
+// sentWords is where the words for each message begin in what send.lua answers.
+const sentWords = 3

@@ -8,6 +8,7 @@ import (
 	"reflect"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -221,24 +222,32 @@ func BenchmarkGrouped(b *testing.B) {
 // BenchmarkScript is Redis's part of a message, by how many of a room go in one
 // call; the other messages of the batch of 64 are of other rooms.
 func BenchmarkScript(b *testing.B) {
-	for _, n := range []int{1, 8, groupMost} {
+	for _, n := range []int{1, 4, 16, groupMost} {
 		b.Run(fmt.Sprintf("%d in a call", n), func(b *testing.B) {
 			server := redistest.Start(b)
 			s := open(b, Config{URL: server.URL()})
 			ann := member(1, "ann")
-			for i := range groupMost / n {
-				join(b, s, name(i), ann)
+			rooms := make([]string, groupMost/n)
+			last := make([]Known, len(rooms)) // what a node knows that hears everything
+			cseq := uint64(0)
+			for i := range rooms {
+				rooms[i] = name(i)
+				join(b, s, rooms[i], ann)
 			}
+			overhear(b, server, rooms)
+			overhear(b, server, rooms)
 			l, data := newLane(s), bytes.Repeat([]byte("x"), 128)
 			before := cpu(b, server)
 			b.ReportAllocs()
 			for b.Loop() {
 				batch := make([]*write, groupMost)
 				for i := range batch {
-					w, err := s.sending(name(i/n), ann, Known{}, Draft{Data: data}, func(_ Sent, err error) {
+					room := i / n
+					w, err := s.sending(rooms[room], ann, last[room], Draft{CSeq: cseq + 1 + uint64(i%n), Data: data}, func(sent Sent, err error) {
 						if err != nil {
 							b.Error(err)
 						}
+						last[room] = Known{Epoch: sent.Epoch, Seq: sent.Seq}
 					})
 					if err != nil {
 						b.Fatal(err)
@@ -246,12 +255,39 @@ func BenchmarkScript(b *testing.B) {
 					batch[i] = w
 				}
 				l.flush(b.Context(), batch)
+				cseq += uint64(n)
 			}
 			each := float64(b.N * groupMost)
 			b.ReportMetric((cpu(b, server)-before)*1e6/each, "redis-us/msg")
 			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/each, "ns/msg")
 		})
 	}
+}
+
+// overhear hears rooms' channels as a node does, and drops what comes.
+func overhear(b *testing.B, server *redistest.Server, rooms []string) {
+	b.Helper()
+	names := make([]string, len(rooms))
+	for i, room := range rooms {
+		names[i] = keysOfRoom(room).channel()
+	}
+	ear := server.Client().Subscribe(b.Context(), names...)
+	for range names {
+		if _, err := ear.Receive(b.Context()); err != nil {
+			b.Fatal(err)
+		}
+	}
+	var heard sync.WaitGroup
+	heard.Go(func() {
+		for range ear.Channel() { //nolint:revive // until it is closed
+		}
+	})
+	b.Cleanup(func() {
+		if err := ear.Close(); err != nil {
+			b.Error(err)
+		}
+		heard.Wait()
+	})
 }
 
 // cpu is what a server has spent, in seconds.

@@ -1,5 +1,5 @@
 -- Tells how a room stands. Safe to repeat.
---   KEYS as in room.lua
+--   KEYS as in head.lua
 --   ARGV 8 members told, 9 callers told
 -- Returns {'ok', epoch, seq, in_call, count, roster, callers}, the callers as
 --         client, row, client, row...; or {'wiped'}

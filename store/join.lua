@@ -1,5 +1,5 @@
 -- Makes a client a member. Safe to repeat: a member that joins again gets no entry.
---   KEYS as in room.lua, 7 tombstone, 8 the gen at which attach did not find the client
+--   KEYS as in head.lua, 7 tombstone, 8 the gen at which attach did not find the client
 --   ARGV 8 client, 9 gen, 10 rest of the row (#user #device sid user device), 11 user, 12 header
 --        13 members allowed, 14 members told
 -- Returns {'joined'|'again', epoch, seq, cseq, joined, in_call, count, roster, calls}

@@ -32,7 +32,7 @@ type roomKeys struct{ prefix string }
 
 func keysOfRoom(room string) roomKeys { return roomKeys{"gw:{r:" + room + "}:"} }
 
-func (k roomKeys) meta() string    { return k.prefix + "meta" }    // hash: epoch, seq, in_call, call_due
+func (k roomKeys) meta() string    { return k.prefix + "meta" }    // hash: epoch, seq, in_call, call_due, call_life
 func (k roomKeys) members() string { return k.prefix + "members" } // hash: client -> row
 func (k roomKeys) users() string   { return k.prefix + "users" }   // hash: user -> devices in the room
 func (k roomKeys) log() string     { return k.prefix + "log" }     // stream: seq-0 -> t, h, d
@@ -60,6 +60,9 @@ func (k roomKeys) all() []string {
 
 // roomOfChannel is the inverse of roomKeys.channel.
 func roomOfChannel(channel string) (string, bool) { return within(channel, "gw:{r:", "}:ev") }
+
+// roomOfMeta is roomKeys.meta the other way.
+func roomOfMeta(key string) (string, bool) { return within(key, "gw:{r:", "}:meta") }
 
 // within is what stands between head and tail, if something does.
 func within(s, head, tail string) (string, bool) {

@@ -1,6 +1,6 @@
 -- Takes a client out of a room and its call, with one entry if it was in. Safe
 -- to repeat: the second time there is no row and no entry.
---   KEYS as in room.lua, 7 tombstone
+--   KEYS as in head.lua, 7 tombstone
 --   ARGV 8 client, 9 gen (0: whatever the row's), 10 user, 11 header
 --        12 ms that the tombstone stands (0: none), 13 ms that a room without members lives
 -- Returns {'left', epoch, seq of the head} | {'moved'} | {'not_member', epoch} | {'wiped'}

@@ -67,7 +67,7 @@ func crowded(t *testing.T, url string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	says := s.roomCall(sendScript, "lobby", Known{}, 1, 1, "ann", 0, "", 0, 0, "{}", "1")
+	says := s.roomCall(sendScript, "lobby", Known{}, 1, 1, 0, "{}", "1", "")
 	within, cancel := context.WithTimeout(t.Context(), s.cfg.Timeout)
 	defer cancel()
 	cmds, err := s.pipeline(within, s.direct, []call{says, enters}) // as a lane sends it

@@ -52,7 +52,7 @@ type Room struct {
 // NewEpoch is a fresh epoch's name.
 func NewEpoch() string { return rand.Text()[:12] }
 
-// roomCall prepares a room script's call: what room.lua wants, then args.
+// roomCall prepares a room script's call: what head.lua wants, then args.
 func (s *Store) roomCall(sc *script, room string, known Known, args ...any) call {
 	k := keysOfRoom(room)
 	all := append(make([]any, 0, 7+len(args)), k.channel(), known.Epoch, known.Seq, known.TS, NewEpoch(),
@@ -162,6 +162,19 @@ func (d Draft) to() (user string, client uint32) {
 	return user, client
 }
 
+// special is what send.lua is told of a message that is not for all, or not kept.
+func (d Draft) special(from Member) string {
+	user, client := d.to()
+	if !d.Ephemeral && user == "" && client == 0 {
+		return ""
+	}
+	ephemeral := 0
+	if d.Ephemeral {
+		ephemeral = 1
+	}
+	return fmt.Sprintf("%d %d %d %s %s", ephemeral, client, len(from.User), from.User, user)
+}
+
 // Sent says where a message went.
 type Sent struct {
 	Epoch string // empty for a repeat too old to remember
@@ -194,12 +207,7 @@ func (s *Store) sending(room string, m Member, known Known, d Draft, done func(S
 	if err != nil {
 		return nil, err
 	}
-	toUser, toClient := d.to()
-	ephemeral := 0
-	if d.Ephemeral {
-		ephemeral = 1
-	}
-	of := &message{room, known, []any{m.Client, m.Gen, m.User, d.CSeq, toUser, toClient, ephemeral, header, d.Data}}
+	of := &message{room, known, []any{m.Client, m.Gen, d.CSeq, header, d.Data, d.special(m)}}
 	return &write{call: call{script: sendScript}, message: of, span: span, done: func(a answer, err error) {
 		if span != nil {
 			wrote(span, a, err)

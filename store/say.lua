@@ -1,5 +1,5 @@
 -- Appends one message of the system's, once for an idempotency key.
---   KEYS as in room.lua, 7 idempotency key
+--   KEYS as in head.lua, 7 idempotency key
 --   ARGV 8 to user ('': any), 9 to client (0: any), 10 header, 11 data
 --        12 what is said, hashed, 13 ms that the key is remembered (0: there is none)
 -- Returns {'ok', epoch, seq, ts} | {'dup', seq, ts} | {'mismatch'} (the key was of something else)

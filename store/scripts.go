@@ -11,13 +11,19 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-//go:embed room.lua
-var roomPrelude string
+//go:embed head.lua
+var headLua string
 
-// roomWithin is room.lua as a function: to make all that is in it costs more than
-// what most runs of a script need.
-var roomWithin = "local function room()\n" + roomPrelude +
-	"\nreturn {position = position, settle = settle, first_late = first_late}\nend\n"
+//go:embed room.lua
+var roomLua string
+
+var (
+	roomPrelude = headLua + roomLua
+	// hotPrelude is for scripts that run often: all that they may need is made when
+	// they do.
+	hotPrelude = headLua + "local made\nlocal function room()\nif made then return made end\n" + roomLua +
+		"made = {clock = clock, settle = settle, first_late = first_late, reaches = reaches, trim = trim}\nreturn made\nend\n"
+)
 
 //go:embed join.lua
 var joinLua string
@@ -184,11 +190,11 @@ var (
 	joinScript    = define("join", roomPrelude, joinLua)
 	attachScript  = define("attach", roomPrelude, attachLua)
 	leaveScript   = define("leave", roomPrelude, leaveLua)
-	sendScript    = define("send", roomPrelude, sendLua)
+	sendScript    = define("send", hotPrelude, sendLua)
 	sayScript     = define("say", roomPrelude, sayLua)
 	closeScript   = define("close", roomPrelude, closeLua)
 	indexScript   = define("index", indexLua)
-	beatScript    = define("beat", roomWithin, beatLua)
+	beatScript    = define("beat", hotPrelude, beatLua)
 	infoScript    = define("info", roomPrelude, infoLua)
 	createScript  = define("create", createLua)
 	claimScript   = define("claim", claimLua)

@@ -1,78 +1,84 @@
 -- Appends messages, each exactly once for a cseq. Without a cseq do not repeat it.
---   KEYS as in room.lua
---   ARGV from 8 on, for each message: client, gen, user, cseq (0: none), to user ('': any),
---        to client (0: any), 1 if ephemeral, header, data
--- Returns for each {'ok', epoch, seq, ts} | {'dup', seq, ts, epoch} | {'dup'} (older than 64)
---      | {'gap', expect} | {'moved'} | {'not_member', epoch} | {'no_recipient'},
+--   KEYS as in head.lua
+--   ARGV from 8 on, for each message: client, gen, cseq (0: none), header, data, and '', or of
+--        one that is ephemeral (1, or 0) or for some: 'EPHEMERAL TO_CLIENT #USER USER TO_USER'
+--        (0: any client, none: any user)
+-- Returns {'sent', epoch, ts, then for each its seq, 0 if ephemeral, or a verdict: 'dup SEQ TS EPOCH'
+--      | 'dup' (older than 64) | 'gap EXPECT' | 'moved' | 'not_member EPOCH' | 'no_recipient'},
 --      or for all of them {'wiped'}
-local epoch, seq = head()
+-- It is the script that runs most by far: what has no part in most messages is in
+-- room(), which is made when it is needed, and nothing is called that can be written here.
+local epoch, seq, due = position()
 if not epoch then return {'wiped'} end
-local now, first = clock(), seq
-local ts = int(now)
+local call, match = redis.call, string.match
+local t = call('TIME')
+local now = tonumber(t[1]) * 1000 + math.floor(tonumber(t[2]) / 1000)
+if due and now >= due then
+  seq = room().settle(epoch, seq, now)
+  now = room().clock() -- not before that of an entry just written
+end
+local first, ts, keep = seq, int(now), ARGV[6]
+local answers, senders, flows = {'sent', epoch, ts}, {}, {}
 
--- What is read once, and written once at the end.
-local senders, flows = {}, {}
-
-local function sender(client)
+for i = 8, #ARGV, 6 do
+  local client, named, special = ARGV[i], ARGV[i + 2], ARGV[i + 5]
+  local cseq, verdict = tonumber(named), nil
   local s = senders[client]
   if s == nil then
-    local row = redis.call('HGET', MEMBERS, client)
+    local row = call('HGET', MEMBERS, client)
     s = false
     if row then
-      s = {}
-      s.gen, s.cseq, s.joined, s.rest = parse(row)
+      local gen, last, rest = match(row, '^(%d+) (%d+) (.*)$')
+      s = {gen = gen, cseq = tonumber(last), rest = rest}
     end
     senders[client] = s
   end
-  return s
-end
-
-local function take(client, gen, user, cseq, to_user, to_client, ephemeral, header, data)
-  local s = sender(client)
-  if not s then return {'not_member', epoch} end
-  if s.gen > tonumber(gen) then return {'moved'} end
-  cseq = tonumber(cseq)
-  local flow = cseq > 0 and client .. ':' .. int(cseq % 64)
-  if cseq > 0 then
-    if cseq <= s.cseq then
-      local c, at, when = string.match(flows[flow] or redis.call('HGET', FLOWS, flow) or '', '^(%d+) (%d+) (%d+)$')
-      if c and tonumber(c) == cseq then return {'dup', at, when, epoch} end
-      return {'dup'}
+  local brief, reached = false, true
+  if special ~= '' then
+    local flag, device, n, at = match(special, '^(%d) (%d+) (%d+) ()')
+    local user, to = string.sub(special, at, at + n - 1), string.sub(special, at + n + 1)
+    brief, reached = flag == '1', room().reaches(to, device, client, user)
+  end
+  if not s then
+    verdict = 'not_member ' .. epoch
+  elseif tonumber(s.gen) > tonumber(ARGV[i + 1]) then
+    verdict = 'moved'
+  elseif cseq > 0 and cseq <= s.cseq then
+    if flows[1] then call('HSET', FLOWS, unpack(flows)) end -- it may be one of these
+    flows = {}
+    local at, when = match(call('HGET', FLOWS, client .. ':' .. cseq % 64) or '', '^' .. named .. ' (%d+) (%d+)$')
+    verdict = at and 'dup ' .. at .. ' ' .. when .. ' ' .. epoch or 'dup'
+  elseif cseq > s.cseq + 1 then
+    verdict = 'gap ' .. int(s.cseq + 1)
+  elseif not reached then
+    verdict = 'no_recipient'
+  else
+    local header, data = ARGV[i + 3], ARGV[i + 4]
+    local what = ts .. ' ' .. #header .. ' ' .. header .. data
+    if brief then
+      verdict = '0'
+      call(PUBLISH, CHANNEL, 'm ' .. what)
+    else
+      seq = seq + 1
+      verdict = int(seq)
+      call('XADD', LOG, 'MAXLEN', '~', keep, verdict .. '-0', 't', ts, 'h', header, 'd', data)
+      call(PUBLISH, CHANNEL, 'e ' .. epoch .. ' ' .. verdict .. ' ' .. what)
+      if cseq > 0 then
+        s.cseq, s.said = cseq, named
+        flows[#flows + 1] = client .. ':' .. cseq % 64
+        flows[#flows + 1] = named .. ' ' .. verdict .. ' ' .. ts
+      end
     end
-    if cseq > s.cseq + 1 then return {'gap', int(s.cseq + 1)} end
   end
-  if not reaches(to_user, to_client, client, user) then return {'no_recipient'} end
-  if ephemeral == '1' then
-    redis.call(PUBLISH, CHANNEL, 'm ' .. ts .. ' ' .. #header .. ' ' .. header .. data)
-    return {'ok', epoch, '0', ts}
-  end
-  seq = seq + 1
-  local id = int(seq)
-  write(epoch, id, ts, header, data)
-  if cseq > 0 then
-    s.cseq, s.said = cseq, true
-    flows[flow] = int(cseq) .. ' ' .. id .. ' ' .. ts
-  end
-  return {'ok', epoch, id, ts}
+  answers[#answers + 1] = verdict
 end
 
-local answers = {}
-for i = 8, #ARGV, 9 do answers[#answers + 1] = take(unpack(ARGV, i, i + 8)) end
 if seq > first then
-  redis.call('HSET', META, 'seq', int(seq))
-  trim(first, seq, now)
+  call('HSET', META, 'seq', int(seq))
+  if math.floor(first / 64) ~= math.floor(seq / 64) then room().trim(first, seq, now) end
 end
-local rows, done = {}, {}
 for client, s in pairs(senders) do
-  if s and s.said then
-    rows[#rows + 1] = client
-    rows[#rows + 1] = int(s.gen) .. ' ' .. int(s.cseq) .. ' ' .. s.joined .. ' ' .. s.rest
-  end
+  if s and s.said then call('HSET', MEMBERS, client, s.gen .. ' ' .. s.said .. ' ' .. s.rest) end
 end
-if rows[1] then redis.call('HSET', MEMBERS, unpack(rows)) end
-for flow, row in pairs(flows) do
-  done[#done + 1] = flow
-  done[#done + 1] = row
-end
-if done[1] then redis.call('HSET', FLOWS, unpack(done)) end
+if flows[1] then call('HSET', FLOWS, unpack(flows)) end
 return answers
