@@ -3,6 +3,7 @@ package wire
 import (
 	"bytes"
 	"errors"
+	"slices"
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
@@ -63,7 +64,8 @@ func ParseFrame(b []byte) (Frame, *Error) {
 
 // checkText refuses bad syntax, duplicate keys anywhere and deep nesting.
 func checkText(b []byte) *Error {
-	if depth(b) > MaxDepth {
+	brackets := bytes.Count(b, []byte("{")) + bytes.Count(b, []byte("["))
+	if brackets > MaxDepth && depth(b) > MaxDepth {
 		return &Error{Code: CodeParse, Message: "parse error: more than 64 levels of nesting"}
 	}
 	if !jsontext.Value(b).IsValid() {
@@ -93,15 +95,7 @@ func depth(b []byte) int {
 	return deepest
 }
 
-// envelope holds every member raw, so that one of the wrong type is told from
-// a missing one.
-type envelope struct {
-	JSONRPC jsontext.Value `json:"jsonrpc"`
-	ID      jsontext.Value `json:"id"`
-	Method  jsontext.Value `json:"method"`
-	Params  jsontext.Value `json:"params"`
-}
-
+// parseRequest takes a value that is known to be valid.
 func parseRequest(v jsontext.Value) Request {
 	bad := func(id jsontext.Value, format string, args ...any) Request {
 		if id == nil {
@@ -112,36 +106,51 @@ func parseRequest(v jsontext.Value) Request {
 	if v.Kind() != '{' {
 		return bad(nil, "a request is an object")
 	}
-	var e envelope
-	if err := json.Unmarshal(v, &e); err != nil {
-		return bad(nil, "a request is an object")
-	}
-	switch e.ID.Kind() {
+	// Raw, so that a member of the wrong type is told from a missing one.
+	var version, method jsontext.Value
+	var r Request
+	members(v, func(name []byte, value jsontext.Value) {
+		switch string(name) {
+		case "jsonrpc":
+			version = value
+		case "id":
+			r.ID = value
+		case "method":
+			method = value
+		case "params":
+			r.Params = value
+		}
+	})
+	switch r.ID.Kind() {
 	case 0, 'n', '"', '0': // absent, null, string, number
 	default:
 		return bad(nil, "id is a string, a number or null")
 	}
-	if string(e.JSONRPC) != `"2.0"` {
-		return bad(e.ID, `jsonrpc is "2.0"`)
+	if string(version) != `"2.0"` {
+		return bad(r.ID, `jsonrpc is "2.0"`)
 	}
-	r := Request{ID: e.ID, Params: e.Params}
-	if e.Method.Kind() != '"' || json.Unmarshal(e.Method, &r.Method) != nil {
-		return bad(e.ID, "method is a string")
+	if method.Kind() != '"' {
+		return bad(r.ID, "method is a string")
 	}
-	switch e.Params.Kind() {
+	r.Method = string(plain(method))
+	switch r.Params.Kind() {
 	case 0, '{':
 	case 'n':
 		r.Params = nil
 	default:
-		r.Err = ErrParams("params is an object")
+		r.Params, r.Err = nil, ErrParams("params is an object")
 	}
 	return r
 }
 
-// Decode reads params into v, a pointer to one of this package's parameter
-// types. Absent params read as an empty object; unknown members are ignored.
+// Decode reads params of a frame into v, a pointer to one of this package's
+// parameter types, that is zero. Absent params read as an empty object; unknown
+// members are ignored.
 func Decode(params jsontext.Value, v any) *Error {
 	if len(params) == 0 {
+		return nil
+	}
+	if s, ok := v.(*Send); ok && s.read(params) {
 		return nil
 	}
 	if err := json.Unmarshal(params, v); err != nil {
@@ -165,6 +174,7 @@ type appender interface{ AppendJSON([]byte) []byte }
 
 // AppendResult appends the answer that carries a result.
 func AppendResult(b []byte, id jsontext.Value, result any) ([]byte, error) {
+	b = slices.Grow(b, 112+len(id)) // that of a send
 	b = append(b, `{"jsonrpc":"2.0","id":`...)
 	b = append(b, id...)
 	b = append(b, `,"result":`...)

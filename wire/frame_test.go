@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"math"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -223,7 +224,13 @@ func TestCloseCode_RangesSayWhatToDo(t *testing.T) {
 }
 
 func FuzzParseFrame(f *testing.F) {
-	for _, s := range []string{`{"jsonrpc":"2.0","id":1,"method":"hello","params":{"token":"x"}}`, `[]`, `[{}]`, `{"id":{}}`, "\xff", `"\"`} {
+	for _, s := range []string{
+		`{"jsonrpc":"2.0","id":1,"method":"hello","params":{"token":"x"}}`, `[]`, `[{}]`, `{"id":{}}`, "\xff", `"\"`,
+		`{"jsonrpc":"2.0","method":"room.send","params":{"room":"a\u0062","data":[1,{"x":"}\""}, -2e3 ],"cseq":7,"ephemeral":true}, "more" : null}`,
+		` { "\u0069d" : "1" , "jsonrpc" : "2.0", "method":"m\n","params":null } `, `{"jsonrpc":"2.0","id":-1,"method":"m","params":{"room":null,"cseq":-1}}`,
+		`{"jsonrpc":"2.0","id":1,"method":"m","params":5}`, `{"jsonrpc":"2.0","id":1,"method":"m","params":[]}`,
+		`{"jsonrpc":"2.0","id":1,"method":"m","params":{"room":"r","cseq":1.0,"to":{"user":"a"},"type":255,"data":null}}`,
+	} {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
@@ -237,10 +244,14 @@ func FuzzParseFrame(f *testing.F) {
 		if len(frame.Requests) == 0 || len(frame.Requests) > MaxBatch {
 			t.Fatalf("%q: %d requests", b, len(frame.Requests))
 		}
+		if !frame.Batch {
+			sameRequest(t, b, frame.Requests[0])
+		}
 		for _, r := range frame.Requests {
 			if r.ID != nil && !r.ID.IsValid() {
 				t.Fatalf("%q: id %q", b, r.ID)
 			}
+			sameSend(t, r.Params)
 			for _, v := range []any{&Hello{}, &Resume{}, &Join{}, &Send{}, &History{}, &SetPresence{}, &Beat{}} {
 				if err := Decode(r.Params, v); err != nil && !jsontext.Value(AppendError(nil, r.ID, err)).IsValid() {
 					t.Fatalf("answer to %q is no JSON", b)
@@ -248,6 +259,43 @@ func FuzzParseFrame(f *testing.F) {
 			}
 		}
 	})
+}
+
+// sameRequest holds a request to what the library reads in its frame.
+func sameRequest(t *testing.T, b []byte, r Request) {
+	t.Helper()
+	var want struct {
+		JSONRPC jsontext.Value `json:"jsonrpc"`
+		ID      jsontext.Value `json:"id"`
+		Method  jsontext.Value `json:"method"`
+		Params  jsontext.Value `json:"params"`
+	}
+	var method string
+	err := json.Unmarshal(b, &want)
+	if err == nil {
+		err = json.Unmarshal(want.Method, &method)
+	}
+	if string(want.Params) == "null" {
+		want.Params = nil
+	}
+	good := err == nil && want.Method.Kind() == '"' && string(want.JSONRPC) == `"2.0"` &&
+		strings.ContainsRune("\x00n\"0", rune(want.ID.Kind())) && strings.ContainsRune("\x00{", rune(want.Params.Kind()))
+	if good != (r.Err == nil) || good && (method != r.Method || !bytes.Equal(want.ID, r.ID) || !bytes.Equal(want.Params, r.Params)) {
+		t.Fatalf("%q: %+v, the library says %+v, %v", b, r, want, err)
+	}
+}
+
+// sameSend holds the params of a send to what the library reads in them.
+func sameSend(t *testing.T, params jsontext.Value) {
+	t.Helper()
+	if len(params) == 0 || params.Kind() != '{' {
+		return
+	}
+	var got, want Send
+	bad := Decode(params, &got)
+	if err := json.Unmarshal(params, &want); (err == nil) != (bad == nil) || err == nil && !reflect.DeepEqual(got, want) {
+		t.Fatalf("%q: %+v, %v, the library says %+v, %v", params, got, bad, want, err)
+	}
 }
 
 func FuzzRoomEvent(f *testing.F) {

@@ -1,6 +1,10 @@
 package wire
 
-import "strconv"
+import (
+	"strconv"
+
+	"github.com/go-json-experiment/json/jsontext"
+)
 
 // Join asks to become a member of a room.
 type Join struct {
@@ -40,6 +44,40 @@ type Send struct {
 	Type      *uint8  `json:"type,omitempty"`
 	CSeq      *uint64 `json:"cseq,omitempty"`
 	Ephemeral bool    `json:"ephemeral,omitzero"`
+}
+
+// read reads the params of a send that are as most are, and says whether they are.
+// It is on the way of each message. Data is a part of the params.
+func (s *Send) read(params jsontext.Value) bool {
+	if params.Kind() != '{' {
+		return false
+	}
+	var out Send
+	usual := true
+	members(params, func(name []byte, value jsontext.Value) {
+		switch kind := value.Kind(); string(name) {
+		case "room":
+			usual = usual && kind == '"'
+			if usual {
+				out.Room = string(plain(value))
+			}
+		case "data":
+			out.Data = value
+		case "cseq":
+			n, err := strconv.ParseUint(string(value), 10, 64)
+			usual = usual && err == nil
+			out.CSeq = &n
+		case "ephemeral":
+			usual = usual && (kind == 't' || kind == 'f')
+			out.Ephemeral = kind == 't'
+		case "to", "type":
+			usual = false
+		}
+	})
+	if usual {
+		*s = out
+	}
+	return usual
 }
 
 // To addresses a user's devices, one device, or (both) one device of a user.

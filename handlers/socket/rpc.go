@@ -1,6 +1,7 @@
 package socket
 
 import (
+	"bytes"
 	"sync"
 
 	"godwit/server/session"
@@ -33,7 +34,7 @@ func (d rpc) Notice(method string, params any) []byte {
 
 // First serves the first frame, which must be a login.
 func (d rpc) First(b []byte) {
-	f, bad := wire.ParseFrame(b)
+	f, bad := wire.ParseFrame(bytes.Clone(b))
 	var r wire.Request
 	switch {
 	case bad != nil:
@@ -64,7 +65,7 @@ func login(method string) bool {
 
 // Frame serves one frame of an attached session.
 func (d rpc) Frame(b []byte) {
-	f, bad := wire.ParseFrame(b)
+	f, bad := wire.ParseFrame(bytes.Clone(b)) // requests keep it, and gws reads the next one into b
 	if bad != nil {
 		d.c.Bad()
 		d.c.Say(wire.AppendError(nil, nil, bad))
