@@ -86,11 +86,29 @@ func (h Header) encode() (string, error) {
 }
 
 func decodeHeader(text string) (Header, error) {
+	if h, ok := readHeader(text); ok {
+		return h, nil
+	}
 	var h Header
 	if err := json.Unmarshal([]byte(text), &h); err != nil {
 		return h, fmt.Errorf("decode entry header: %w", err)
 	}
 	return h, nil
+}
+
+// readHeader reads a header as encode writes that of most messages, and says whether
+// it is one. What it says is a part of the text.
+func readHeader(text string) (h Header, ok bool) {
+	rest, ok1 := strings.CutPrefix(text, `{"k":"message","u":"`)
+	user, rest, ok2 := strings.Cut(rest, `","c":`)
+	rest, ok3 := strings.CutSuffix(rest, `}`)
+	client, rest, more := strings.Cut(rest, `,"d":"`)
+	device, ok4 := strings.CutSuffix(rest, `"`)
+	if !ok1 || !ok2 || !ok3 || ok4 != more || strings.ContainsAny(user, `"\`) || strings.ContainsAny(device, `"\`) {
+		return Header{}, false
+	}
+	n, err := strconv.ParseUint(client, 10, 32)
+	return Header{Kind: "message", User: user, Client: uint32(n), Device: device}, err == nil
 }
 
 // Message is what a node hears on a room's channel.
@@ -108,7 +126,7 @@ type Message struct {
 
 var errMessage = errors.New("message of an unknown form")
 
-// parseMessage reads what room.lua and announce publish:
+// parseMessage reads what the rooms' scripts and announce publish:
 //
 //	e EPOCH SEQ TS #HEADER HEADER DATA   an entry
 //	m TS #HEADER HEADER DATA             an ephemeral message
@@ -149,7 +167,7 @@ func parseMessage(s string) (Message, error) {
 	if err1 != nil || err2 != nil || n < 0 || n > len(rest) {
 		return m, errMessage
 	}
-	h, err := decodeHeader(rest[:n])
+	h, err := decodeHeader(strings.Clone(rest[:n])) // what is kept of it does not keep the data
 	if err != nil {
 		return m, err
 	}

@@ -3,7 +3,6 @@ package store
 import (
 	"context"
 	"errors"
-	"hash/crc32"
 	"slices"
 	"time"
 
@@ -63,7 +62,7 @@ func (s *Store) lane(room string) *lane {
 	if s.cluster != nil {
 		return s.laneAt(keysOfRoom(room).meta())
 	}
-	return s.lanes[crc32.ChecksumIEEE([]byte(room))%laneCount]
+	return s.lanes[crc16(room)%laneCount]
 }
 
 // laneAt is the lane of a key of a Cluster.

@@ -94,10 +94,18 @@ func FuzzRow(f *testing.F) {
 func FuzzHeader(f *testing.F) {
 	f.Add("message", "ann", "phone", "lost", "00-4bf9-01", uint32(7), uint8(3), uint8(0xff))
 	f.Add("message", "ann", "phone", "lost", "00-4bf9-01", uint32(7), uint8(3), uint8(0))
+	f.Add("message", "ann", "phone", "", "", uint32(7), uint8(0), uint8(0))
+	f.Add("message", `a"b\`, "phone", "", "", uint32(7), uint8(0), uint8(0))
+	f.Add("message", "ann", "", "", "", uint32(7), uint8(0), uint8(0))
+	f.Add("message", "ann", "ph\none", "", "", uint32(7), uint8(0), uint8(0))
+	f.Add("message", `x","c":5,"d":"y`, `"}`, "", "", uint32(7), uint8(0), uint8(0))
 	f.Add("join", "\"a\\\n\u2028<é", "", "\x7f", "", uint32(0), uint8(0), uint8(0x0f))
 	f.Add("\xff", "ann", "\xc3", "", "", uint32(1<<32-1), uint8(255), uint8(0xaa))
 	f.Fuzz(func(t *testing.T, kind, user, device, reason, trace string, client uint32, ty, has uint8) {
-		h := Header{Kind: kind, User: user, Client: client, Device: device, Handle: user, Reason: reason, Trace: trace}
+		h := Header{Kind: kind, User: user, Client: client, Device: device, Reason: reason, Trace: trace}
+		if has&16 != 0 {
+			h.Handle = user
+		}
 		if has&1 != 0 {
 			h.ToUser = &device
 		}
@@ -126,4 +134,37 @@ func FuzzHeader(f *testing.F) {
 			t.Fatalf("header %s: %+v, %v", text, back, err)
 		}
 	})
+}
+
+// A header that is read without a decoder says what the decoder reads in it. Nobody
+// writes one that is no JSON.
+func FuzzReadHeader(f *testing.F) {
+	for _, text := range []string{
+		`{"k":"message","u":"ann","c":7,"d":"phone"}`, `{"k":"message","u":"ann","c":7}`, `{"k":"message","u":"","c":7,"d":""}`,
+		`{"k":"message","u":"a\"b","c":7}`, `{"k":"message","u":"ann","c":7,"d":"p","d":"q"}`, `{"k":"message","u":"ann","c":7,"tu":"bob"}`,
+		`{"k":"message","u":"ann","c":7,"d":"p","r":"}"}`, `{"k":"message","u":"ann","c":4294967296}`, `{"k":"message","u":"ann","c": 7 }`,
+	} {
+		f.Add(text)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		got, ok := readHeader(text)
+		var want Header
+		if err := json.Unmarshal([]byte(text), &want); ok && err == nil && !reflect.DeepEqual(got, want) {
+			t.Fatalf("header %s: %+v, the decoder says %+v", text, got, want)
+		}
+	})
+}
+
+// BenchmarkDecodeHeader is what a node does for each message that it hears.
+func BenchmarkDecodeHeader(b *testing.B) {
+	text, err := Header{Kind: "message", User: "ann", Client: 7, Device: "phone"}.encode()
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := decodeHeader(text); err != nil {
+			b.Fatal(err)
+		}
+	}
 }

@@ -32,11 +32,16 @@ func slotOf(key string) int {
 			key = tag
 		}
 	}
+	return int(crc16(key) % slots)
+}
+
+// crc16 is CRC-16/XMODEM.
+func crc16(s string) uint16 {
 	crc := uint16(0)
-	for i := range len(key) {
-		crc = crc<<8 ^ crcTable[byte(crc>>8)^key[i]]
+	for i := range len(s) {
+		crc = crc<<8 ^ crcTable[byte(crc>>8)^s[i]]
 	}
-	return int(crc % slots)
+	return crc
 }
 
 // keyOf is a command's first key, or its channel, by which a Cluster routes it;
