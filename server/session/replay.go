@@ -108,7 +108,7 @@ func (s *Session) sit(at *place, epoch string, pos uint64) bool {
 // replay reads the log from the place's position to the socket, page by page
 // as the socket drains, until the place is live.
 func (s *Session) replay(at *place) {
-	ctx, room := at.ctx, at.room.Name()
+	ctx, room := s.within(at), at.room.Name()
 	count := replayFirst
 	for ctx.Err() == nil {
 		s.mu.Lock()
@@ -124,7 +124,7 @@ func (s *Session) replay(at *place) {
 		case page.Epoch != epoch, len(page.Entries) == 0 && page.Head > pos, len(page.Entries) > 0 && page.Entries[0].Seq != pos+1:
 			// Another order, or the log no longer has what comes next: the
 			// client is told where it goes on.
-			if !s.startOver(at) {
+			if !s.startOver(ctx, at) {
 				wait.Pause(ctx, replayRetry)
 				continue
 			}
@@ -136,7 +136,7 @@ func (s *Session) replay(at *place) {
 			bytes += len(e.Data)
 			ev := relay.Event(room, e)
 			if address.Receives(hub.Address(ev), reader) {
-				if s.hand(at, ev) != nil {
+				if s.hand(ctx, at, ev) != nil {
 					return
 				}
 				if ev.Seq > joined && hub.PutsOut(ev, s.who.Client) { // not of a membership before
@@ -156,29 +156,29 @@ func (s *Session) replay(at *place) {
 }
 
 // hand hands one event of the log to the socket, unless the session has left.
-func (s *Session) hand(at *place, ev *wire.RoomEvent) error {
+func (s *Session) hand(ctx context.Context, at *place, ev *wire.RoomEvent) error {
 	at.replaying.Lock()
 	defer at.replaying.Unlock()
-	if err := at.ctx.Err(); err != nil {
+	if err := ctx.Err(); err != nil {
 		return err
 	}
-	return s.sock.Replay(at.ctx, ev)
+	return s.sock.Replay(ctx, ev)
 }
 
 // startOver tells the client that a room goes on somewhere else, and seats it
 // there. It says whether it is done.
-func (s *Session) startOver(at *place) bool {
+func (s *Session) startOver(ctx context.Context, at *place) bool {
 	room := at.room.Name()
 	s.mu.Lock()
 	epoch := at.epoch
 	s.mu.Unlock()
-	r, err := s.Rejoin(at.ctx, room, store.Known{Epoch: epoch})
+	r, err := s.Rejoin(ctx, room, store.Known{Epoch: epoch})
 	if err != nil {
 		return !errors.Is(err, store.ErrUnavailable) && !errors.Is(err, store.ErrWiped)
 	}
 	at.replaying.Lock()
 	defer at.replaying.Unlock()
-	if at.ctx.Err() != nil {
+	if ctx.Err() != nil {
 		return true
 	}
 	s.Reset(wire.Reset{

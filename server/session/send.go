@@ -55,11 +55,15 @@ func (s *Session) post(ctx context.Context, span *trace.Span, p *wire.Send, most
 		done(s.posted(draft, Reply{Err: wire.ErrUnavailable()}))
 		return
 	}
-	s.flight <- struct{}{}
+	if s.flight == nil {
+		s.flight = make(chan struct{}, flightMax)
+	}
+	flight := s.flight
+	flight <- struct{}{}
 	land := func(sent store.Sent, err error) {
 		reply := s.posted(draft, s.sent(at, sent, err))
 		s.counted(p.Room, count{sent.Epoch, draft.CSeq}, func() { done(reply) })
-		<-s.flight // what comes next is answered after it
+		<-flight // what comes next is answered after it
 	}
 	s.deliver(ctx, at, draft, func(sent store.Sent, err error) {
 		if !errors.Is(err, store.ErrWiped) {
@@ -133,12 +137,12 @@ func (s *Session) again(at *place, f func(rebuilt bool)) {
 
 // afterReset waits until the room is rebuilt, and tells who waits for it.
 func (s *Session) afterReset(at *place) {
-	t := time.NewTimer(rebuiltWithin)
+	ctx, t := s.within(at), time.NewTimer(rebuiltWithin)
 	defer t.Stop()
 	select {
 	case <-at.room.Lost():
 		s.rebuilt(at, true)
-	case <-at.ctx.Done():
+	case <-ctx.Done():
 		s.rebuilt(at, false)
 	case <-t.C:
 		s.rebuilt(at, false)

@@ -95,9 +95,9 @@ type Session struct {
 
 	// owned by the socket's reader
 	bucket limit.Bucket
-	flow   string // room of the sends under way
-	flight chan struct{}
-	came   arrival // set before it is served
+	flow   string        // room of the sends under way
+	flight chan struct{} // cap flightMax; made for the first send
+	came   arrival       // set before it is served
 
 	// listing has one place, for who makes the session's record name a room, or do
 	// so no longer.
@@ -127,9 +127,6 @@ type Session struct {
 type place struct {
 	room *relay.Room
 	seat *hub.Seat
-	// ctx ends when the session leaves the room, or the socket drops.
-	ctx  context.Context
-	gone context.CancelFunc
 	// replaying is held while one event of the log is handed to the socket.
 	replaying sync.Mutex
 
@@ -147,6 +144,9 @@ type place struct {
 	// written is when the last beat came that is written.
 	written time.Time
 	lost    []func(rebuilt bool) // sends that met a store without the room, in order
+	left    bool
+	ctx     context.Context    // of within; nil: nothing has waited for anything yet
+	gone    context.CancelFunc // ends ctx
 }
 
 // stand sets where this socket's events of the room begin.
@@ -166,9 +166,8 @@ func (d *Door) attach(sock Socket, rec store.Session, view *presence.View) *Sess
 	ctx, stop := context.WithCancelCause(context.Background())
 	return &Session{
 		door: d, sock: sock, id: rec.ID, who: rec.Member(), view: view, ctx: ctx, stop: stop,
-		bucket: limit.New(d.Config.Rate, d.Config.Burst, time.Now()),
-		flight: make(chan struct{}, flightMax), greeted: make(chan struct{}),
-		gen: rec.Gen, record: rec, expires: rec.Expires, globs: rec.Globs,
+		bucket:  limit.New(d.Config.Rate, d.Config.Burst, time.Now()),
+		greeted: make(chan struct{}), gen: rec.Gen, record: rec, expires: rec.Expires, globs: rec.Globs,
 		places: make(map[string]*place), listing: make(chan struct{}, 1),
 		counts: make(map[string]count),
 	}
@@ -327,7 +326,13 @@ var errDropped = errors.New("the socket is gone")
 // release gives a place back that is in no map any more. Nothing of the room
 // follows on the socket.
 func (s *Session) release(p *place) {
-	p.gone()
+	s.mu.Lock()
+	p.left = true
+	gone := p.gone
+	s.mu.Unlock()
+	if gone != nil {
+		gone()
+	}
 	if p.seen {
 		s.view.Leave(p.room.Name())
 	}
@@ -404,10 +409,23 @@ func (s *Session) reader(room string, joined uint64) address.Reader {
 // after its position.
 func (s *Session) newPlace(room string) *place {
 	p := &place{room: s.door.Relay.Open(room), held: true}
-	p.ctx, p.gone = context.WithCancel(s.ctx)
 	p.room.Hold()
 	p.seat = &hub.Seat{Ear: s, Reader: address.Reader{User: s.who.User, Client: s.who.Client, Open: true}}
 	return p
+}
+
+// within ends when the session leaves the room, or the socket drops. Most places have
+// nothing that waits for that, so it is made for the first that does.
+func (s *Session) within(p *place) context.Context {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if p.ctx == nil {
+		p.ctx, p.gone = context.WithCancel(s.ctx)
+		if p.left {
+			p.gone()
+		}
+	}
+	return p.ctx
 }
 
 // unhold gives the room's recent events up. Called with mu held.
