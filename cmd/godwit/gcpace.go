@@ -17,9 +17,9 @@ const (
 	// it is collected, in percent of what is in use.
 	gcLeast = 25
 	gcMost  = 100
-	// The goal is doubled as soon as collecting has taken more than gcMuch of a core
-	// for a window, and halved after a window in which it took less than gcLittle:
-	// half the goal is twice the work.
+	// The goal is gcMost again as soon as collecting has taken what is more than gcMuch
+	// of a core for a window, and halved after a window in which it took less than
+	// gcLittle: half the goal is twice the work.
 	gcMuch   = 0.02
 	gcLittle = 0.005
 )
@@ -67,7 +67,7 @@ func (p *gcPacer) step(now time.Time) {
 	switch {
 	case took > gcMuch:
 		if p.percent < gcMost {
-			p.percent *= 2
+			p.percent = gcMost
 			p.set(p.percent)
 		}
 	case now.Sub(p.began) < gcWindow:
