@@ -316,12 +316,12 @@ func (m *Mover) write(ctx context.Context, s *session.Session, o store.Offer, to
 	return s.Offer(ctx, session.Offering{
 		Offer: o, URL: to.url, Token: to.token, Life: m.cfg.Life, Until: to.until, Reason: why.Reason, Final: why.Final,
 		Over: func(state store.OfferState, refusal string) {
+			m.found(target, why, state, refusal) // before anybody else is sent in its place
 			m.towards(target, -1, 0)
 			if state != store.OfferCommitted && state != "" {
 				m.release(o)
 			}
 			m.log.Debug("redirect over", "session", o.Session, "offer", o.ID, "state", string(state))
-			m.found(target, why, state, refusal)
 			m.count(why, cmp.Or(string(state), unknown))
 			if why.Over != nil {
 				why.Over(state, target, refusal)
