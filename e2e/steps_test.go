@@ -41,7 +41,7 @@ func steps(t *testing.T) []step {
 		{target, "a place is kept", fault.Says(`"prepared"`)},
 		{source, "the offer is written", fault.Runs(script(t, "offer"))},
 		{target, "the claim", fault.On("}:redirect")},
-		{target, "a room is attached", fault.Runs(script(t, "room", "attach"))},
+		{target, "a room is attached", fault.Runs(script(t, "head", "room", "attach"))},
 		{target, "the source is told of the claim", fault.Says(`"claimed"`)},
 		{target, "the source is told of the end", fault.Says(`"done"`)},
 	} {
