@@ -26,18 +26,24 @@ const (
 
 // gcPacer has a node hold less memory that has little to do. By Go's own goal, as
 // much garbage piles up as is in use; to collect it sooner costs nothing worth saving
-// where there is little of it, and much where there is much.
+// where there is little of it, and much where there is much. What a load has left
+// behind goes back to the system once nothing was collected for a window: then
+// nobody is waiting for what giving it back takes.
 type gcPacer struct {
-	spent func() time.Duration        // CPU of all collections that are over
-	set   func(percent int) (was int) // sets the goal
+	spent   func() time.Duration        // CPU of all collections that are over
+	cycles  func() uint64               // how many
+	set     func(percent int) (was int) // sets the goal
+	release func()                      // collects, and gives back what is free
 
-	percent int
-	began   time.Time     // the window
-	before  time.Duration // spent, then
+	percent  int
+	began    time.Time     // the window
+	before   time.Duration // spent, then
+	at       uint64        // cycles, then
+	released uint64        // cycles, when it was last given back
 }
 
 func newGCPacer() *gcPacer {
-	return &gcPacer{spent: collecting, set: debug.SetGCPercent}
+	return &gcPacer{spent: collecting, cycles: collections, set: debug.SetGCPercent, release: debug.FreeOSMemory}
 }
 
 // run sets the goal until ctx ends; then it is as it was.
@@ -59,9 +65,12 @@ func (p *gcPacer) run(ctx context.Context) {
 }
 
 // open begins a window.
-func (p *gcPacer) open(now time.Time) { p.began, p.before = now, p.spent() }
+func (p *gcPacer) open(now time.Time) {
+	spent, cycles := p.spent(), p.cycles()
+	p.began, p.before, p.at = now, spent, cycles
+}
 
-// step sets the goal by what the window took.
+// step sets the goal by what the window took, or gives back what it can spare.
 func (p *gcPacer) step(now time.Time) {
 	took := (p.spent() - p.before).Seconds() / gcWindow.Seconds()
 	switch {
@@ -76,8 +85,20 @@ func (p *gcPacer) step(now time.Time) {
 	case p.percent > gcLeast:
 		p.percent /= 2
 		p.set(p.percent)
+	default:
+		p.spare()
 	}
 	p.open(now)
+}
+
+// spare gives memory back after a window without a collection, once: what it frees
+// itself is garbage again only after the next.
+func (p *gcPacer) spare() {
+	if n := p.cycles(); n != p.at || n == p.released {
+		return
+	}
+	p.release()
+	p.released = p.cycles()
 }
 
 // collecting is the CPU that the garbage collector took so far, without what nobody
@@ -86,4 +107,11 @@ func collecting() time.Duration {
 	s := []runtimemetrics.Sample{{Name: "/cpu/classes/gc/mark/assist:cpu-seconds"}, {Name: "/cpu/classes/gc/mark/dedicated:cpu-seconds"}}
 	runtimemetrics.Read(s)
 	return time.Duration((s[0].Value.Float64() + s[1].Value.Float64()) * float64(time.Second))
+}
+
+// collections is how many there were so far.
+func collections() uint64 {
+	s := []runtimemetrics.Sample{{Name: "/gc/cycles/total:gc-cycles"}}
+	runtimemetrics.Read(s)
+	return s[0].Value.Uint64()
 }

@@ -22,7 +22,8 @@ func goals(t *testing.T, phases ...phase) (set []int) {
 	synctest.Test(t, func(t *testing.T) {
 		var spent atomic.Int64 // ns
 		p := &gcPacer{
-			spent: func() time.Duration { return time.Duration(spent.Load()) },
+			spent:  func() time.Duration { return time.Duration(spent.Load()) },
+			cycles: func() uint64 { return 0 },
 			set: func(percent int) int {
 				set = append(set, percent)
 				return 77
@@ -79,6 +80,63 @@ func TestGCPacer_IsSoonOutOfTheWayOfALoad(t *testing.T) {
 	set := goals(t, phase{0, gcStep, long}, phase{1, gcStep, gcStep})
 	if want := []int{100, 50, 25, 100, 77}; !slices.Equal(set, want) {
 		t.Errorf("a second into a load the goals were %v, want %v", set, want)
+	}
+}
+
+// What it gives back it has collected first, which is no reason to do it again.
+func TestGCPacer_GivesBackWhatALoadHasLeft(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var cycles, released atomic.Uint64
+		p := &gcPacer{
+			spent:  func() time.Duration { return 0 },
+			cycles: cycles.Load,
+			set:    func(int) int { return 0 },
+			release: func() {
+				released.Add(1)
+				cycles.Add(1)
+			},
+		}
+		ctx, end := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			p.run(ctx)
+		}()
+		time.Sleep(gcStep / 2) // between two steps
+		for i, phase := range []struct {
+			every time.Duration // 0: nothing is collected
+			lasts time.Duration
+			want  uint64
+		}{
+			{gcWindow / 2, long, 0},
+			{0, 2 * gcWindow, 1},
+			{0, long, 1},
+			{gcWindow / 2, long, 1},
+			{0, long, 2},
+			{3 * gcWindow, 9 * gcWindow, 5}, // rarely: once after each
+		} {
+			if phase.every == 0 {
+				time.Sleep(phase.lasts)
+			} else {
+				for range phase.lasts / phase.every {
+					cycles.Add(1)
+					time.Sleep(phase.every)
+				}
+			}
+			if n := released.Load(); n != phase.want {
+				t.Errorf("after phase %d it gave back %d times, want %d", i, n, phase.want)
+			}
+		}
+		end()
+		<-done
+	})
+}
+
+func TestGCPacer_KnowsHowManyCollectionsThereWere(t *testing.T) {
+	before := collections()
+	runtime.GC()
+	if after := collections(); after <= before {
+		t.Errorf("%d collections, and %d before one more", after, before)
 	}
 }
 
