@@ -63,13 +63,15 @@ type user struct {
 	pv     uint64
 	missed time.Time          // since when the store knows nothing of it; zero: it does
 	ready  chan struct{}      // closed when it is known; nil: nobody waits
-	rooms  map[*room]struct{} // that it is in, of those known here
+	rooms  set[*room]         // that it is in, of those known here
 	fans   map[*user]struct{} // attached here, with it in their contacts
-	views  map[*View]struct{} // of its own
-	list   map[*user]struct{} // its contacts, while it has views; nil: not read yet
-	listed chan struct{}      // closed when they are read
+	views  set[*View]         // of its own
+	list   map[*user]struct{} // its contacts, while it has views; nil: none
+	listed chan struct{}      // closed when they are read; nil: they are
 	stale  bool               // those that are known are from before its inbox was heard
-	// loading: its contacts are being read.
+	// read: its contacts are those of list, maybe stale.
+	read bool
+	// loading: they are being read.
 	loading bool
 	heard   <-chan struct{} // closed when its inbox is followed
 	round   uint64
@@ -129,7 +131,7 @@ func (b *Board) open(l letter) {
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if u := b.users[l.user]; u != nil && len(u.views) > 0 {
+	if u := b.users[l.user]; u != nil && u.views.len() > 0 {
 		b.wantList(u)
 	}
 }
@@ -162,20 +164,20 @@ func (b *Board) learn(u *user, p store.Presence) {
 	}
 	other, self := u.event(), &wire.Presence{Self: true, Presence: u.value, PV: u.pv}
 	b.round++
-	tell := func(views map[*View]struct{}, p *wire.Presence) {
-		for v := range views {
+	tell := func(views *set[*View], p *wire.Presence) {
+		for v := range views.all() {
 			if v.round != b.round {
 				v.round = b.round
 				v.tell(p, !first)
 			}
 		}
 	}
-	tell(u.views, self)
+	tell(&u.views, self)
 	for fan := range u.fans {
-		tell(fan.views, other)
+		tell(&fan.views, other)
 	}
-	for r := range u.rooms {
-		tell(r.views, other)
+	for r := range u.rooms.all() {
+		tell(&r.views, other)
 	}
 }
 
@@ -211,7 +213,7 @@ func (v *View) sees(u *user) bool {
 	if _, fan := u.fans[v.user]; fan {
 		return true
 	}
-	for r := range v.rooms {
+	for r := range v.rooms.all() {
 		if _, in := r.users[u]; in {
 			return true
 		}
@@ -220,9 +222,9 @@ func (v *View) sees(u *user) bool {
 }
 
 // blind are those of some views that do not see a user. Called with mu held.
-func blind(views map[*View]struct{}, u *user) []*View {
+func blind(views *set[*View], u *user) []*View {
 	var out []*View
-	for v := range views {
+	for v := range views.all() {
 		if !v.sees(u) {
 			out = append(out, v)
 		}
@@ -242,18 +244,10 @@ func (b *Board) user(name string) *user {
 
 // forget drops a user whom nobody sees. Called with mu held.
 func (b *Board) forget(u *user) {
-	if len(u.rooms)+len(u.fans)+len(u.views) == 0 && b.users[u.name] == u {
+	if u.rooms.len()+len(u.fans)+u.views.len() == 0 && b.users[u.name] == u {
 		delete(b.users, u.name)
 		delete(b.todo.users, u)
 		b.found(u)
 		u.release()
 	}
-}
-
-// put adds to a set that may not be there yet.
-func put[K comparable](set *map[K]struct{}, k K) {
-	if *set == nil {
-		*set = make(map[K]struct{}, 1)
-	}
-	(*set)[k] = struct{}{}
 }

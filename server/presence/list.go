@@ -61,10 +61,10 @@ func (b *Board) relist(ctx context.Context, u *user, names []string) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	u.loading = false
-	if len(u.views) == 0 {
+	if u.views.len() == 0 {
 		return nil // gone meanwhile
 	}
-	if u.list == nil {
+	if !u.read {
 		added, removed = names, nil // for the first time, or gone and back meanwhile
 	}
 	for _, name := range removed {
@@ -77,7 +77,8 @@ func (b *Board) relist(ctx context.Context, u *user, names []string) error {
 // enlist adds to a user's contacts; fresh are values that were just read. Called
 // with mu held.
 func (b *Board) enlist(u *user, added []string, fresh map[string]store.Presence) {
-	if u.list == nil {
+	u.read = true
+	if u.list == nil && len(added) > 0 {
 		u.list = make(map[*user]struct{}, len(added))
 	}
 	for _, name := range added {
@@ -88,24 +89,26 @@ func (b *Board) enlist(u *user, added []string, fresh map[string]store.Presence)
 		if _, there := u.list[c]; there || c == u {
 			continue
 		}
-		found := blind(u.views, c)
+		found := blind(&u.views, c)
 		u.list[c] = struct{}{}
-		put(&c.fans, u)
+		if c.fans == nil {
+			c.fans = make(map[*user]struct{}, 1)
+		}
+		c.fans[u] = struct{}{}
 		for _, v := range found {
 			b.show(v, c)
 		}
 	}
-	select {
-	case <-u.listed:
-	default:
+	if u.listed != nil {
 		close(u.listed)
+		u.listed = nil
 	}
 }
 
 // differs is what a list of contacts adds to the one that is known and takes
 // from it; first says that none is. Called with mu held.
 func (b *Board) differs(u *user, names []string) (added, removed []string, first bool) {
-	if u.list == nil {
+	if !u.read {
 		return nil, nil, true
 	}
 	now := make(map[string]bool, len(names))
@@ -146,7 +149,7 @@ func (b *Board) unlist(u, c *user, fresh store.Presence) {
 	if told {
 		// Below its pv: who comes to see it again, by a room, is told that.
 		p := &wire.Presence{User: c.name, PV: c.pv - 1}
-		for _, v := range blind(u.views, c) {
+		for _, v := range blind(&u.views, c) {
 			v.tell(p, false)
 		}
 	}

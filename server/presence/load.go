@@ -116,7 +116,7 @@ func (b *Board) verify() {
 	defer b.mu.Unlock()
 	for _, u := range b.users {
 		b.todo.users[u] = struct{}{}
-		if len(u.views) > 0 {
+		if u.views.len() > 0 {
 			b.todo.lists[u] = struct{}{}
 		}
 	}
@@ -179,7 +179,7 @@ func (b *Board) putBack(rooms []*room, lists, users []*user) {
 	}
 	for _, u := range lists {
 		u.loading = false
-		if len(u.views) > 0 {
+		if u.views.len() > 0 {
 			b.todo.lists[u] = struct{}{}
 		}
 	}

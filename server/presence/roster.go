@@ -12,7 +12,7 @@ const backlogMax = 1024
 // room is a room with a view in it. Guarded by Board.mu.
 type room struct {
 	name  string
-	views map[*View]struct{}
+	views set[*View]
 	users map[*user]int // devices
 	ready chan struct{} // closed when the roster was read for the first time
 
@@ -100,9 +100,9 @@ func (b *Board) seat(r *room, u *user, devices int) {
 		r.users[u] += devices
 		return
 	}
-	found := blind(r.views, u)
+	found := blind(&r.views, u)
 	r.users[u] = devices
-	put(&u.rooms, r)
+	u.rooms.add(r)
 	for _, v := range found {
 		b.show(v, u)
 	}
@@ -110,7 +110,7 @@ func (b *Board) seat(r *room, u *user, devices int) {
 
 func (b *Board) unseat(r *room, u *user) {
 	delete(r.users, u)
-	delete(u.rooms, r)
+	u.rooms.remove(r)
 	b.forget(u)
 }
 

@@ -19,24 +19,31 @@ type View struct {
 	user  *user
 
 	// Guarded by Board.mu.
-	rooms   map[*room]struct{}
+	rooms   set[*room]
 	held    bool
 	waiting map[string]*wire.Presence // while held: the last of each user, "" for its own
 	closed  bool
 	round   uint64
 }
 
+// heard is closed, as that of a user is whose inbox is followed.
+var heard = func() <-chan struct{} {
+	done := make(chan struct{})
+	close(done)
+	return done
+}()
+
 // Attach makes a view for a session of a user.
 func (b *Board) Attach(name string, out Out) *View {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	u := b.user(name)
-	v := &View{board: b, out: out, user: u, rooms: make(map[*room]struct{}), held: true}
-	if len(u.views) == 0 {
+	v := &View{board: b, out: out, user: u, held: true}
+	if u.views.len() == 0 {
 		u.heard = b.sub.FollowUser(name)
 		u.listed, u.stale = make(chan struct{}), true
 	}
-	put(&u.views, v)
+	u.views.add(v)
 	return v
 }
 
@@ -62,7 +69,7 @@ func (v *View) Load(self store.Presence, contacts []string) {
 		return
 	}
 	u.stale = false
-	if u.loading || u.list != nil {
+	if u.loading || u.read {
 		b.wantList(u) // what is being read may be older, and comes later
 		return
 	}
@@ -92,8 +99,11 @@ func (v *View) Snapshot(ctx context.Context) (self uint8, all []wire.UserPresenc
 func (v *View) settle(ctx context.Context) bool {
 	b := v.board
 	b.mu.Lock()
-	waits := []<-chan struct{}{v.user.listed}
-	for r := range v.rooms {
+	var waits []<-chan struct{}
+	if v.user.listed != nil {
+		waits = append(waits, v.user.listed)
+	}
+	for r := range v.rooms.all() {
 		waits = append(waits, r.ready)
 	}
 	b.mu.Unlock()
@@ -140,7 +150,7 @@ func (v *View) each(f func(u *user)) {
 	for u := range v.user.list {
 		once(u)
 	}
-	for r := range v.rooms {
+	for r := range v.rooms.all() {
 		for u := range r.users {
 			once(u)
 		}
@@ -152,6 +162,11 @@ func (v *View) Open() {
 	b := v.board
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	select {
+	case <-v.user.heard: // one for all: its own need not be kept
+		v.user.heard = heard
+	default:
+	}
 	waiting := v.waiting
 	v.held, v.waiting = false, nil
 	for _, p := range waiting {
@@ -195,8 +210,8 @@ func (v *View) Enter(name string) {
 			found = append(found, u)
 		}
 	}
-	v.rooms[r] = struct{}{}
-	put(&r.views, v)
+	v.rooms.add(r)
+	r.views.add(v)
 	for _, u := range found {
 		b.show(v, u)
 	}
@@ -217,16 +232,16 @@ func (v *View) Leave(name string) {
 }
 
 func (b *Board) leave(v *View, r *room) {
-	delete(v.rooms, r)
-	delete(r.views, v)
-	if len(r.views) > 0 || b.rooms[r.name] != r {
+	v.rooms.remove(r)
+	r.views.remove(v)
+	if r.views.len() > 0 || b.rooms[r.name] != r {
 		return
 	}
 	delete(b.rooms, r.name)
 	delete(b.todo.rooms, r)
 	delete(b.todo.emptied, r)
 	for u := range r.users {
-		delete(u.rooms, r)
+		u.rooms.remove(r)
 		b.forget(u)
 	}
 }
@@ -243,12 +258,12 @@ func (v *View) Close() {
 		return
 	}
 	v.closed = true
-	for r := range v.rooms {
+	for r := range v.rooms.all() {
 		b.leave(v, r)
 	}
 	u := v.user
-	delete(u.views, v)
-	if len(u.views) > 0 {
+	u.views.remove(v)
+	if u.views.len() > 0 {
 		return
 	}
 	b.sub.DropUser(u.name)
@@ -257,6 +272,6 @@ func (v *View) Close() {
 		delete(c.fans, u)
 		b.forget(c)
 	}
-	u.list = nil
+	u.list, u.read = nil, false
 	b.forget(u)
 }
