@@ -95,7 +95,7 @@ func TestAnswer_ComesBeforeTheCloseThatItCauses(t *testing.T) {
 		t.Run(method, func(t *testing.T) {
 			fleet(t, func(t *testing.T, f *trial.Fleet) {
 				sock, s := greeted(t, f.Nodes[0])
-				defer s.Dropped(t.Context())
+				defer s.Dropped()
 				rec, _ := s.Record()
 				if _, err := f.Nodes[1].Store.Claim(t.Context(), s.ID(), rec.Secret, store.Ref{Node: "n9", Boot: "b"}, ""); err != nil {
 					t.Fatal(err)
@@ -124,7 +124,7 @@ func TestAnswer_ComesBeforeTheCloseThatItCauses(t *testing.T) {
 func TestAnswer_OfAByeComesBeforeItsClose(t *testing.T) {
 	fleet(t, func(t *testing.T, f *trial.Fleet) {
 		sock, s := greeted(t, f.Nodes[0])
-		defer s.Dropped(t.Context())
+		defer s.Dropped()
 		s.Call(t.Context(), "bye", []byte(`{}`), func(r session.Reply) {
 			s.Gone()
 			if told := sock.heard(); r.Err != nil || len(told) != 0 {
@@ -142,7 +142,7 @@ func TestAnswer_OfAByeComesBeforeItsClose(t *testing.T) {
 func TestAnswer_OfASendComesBeforeThatOfWhatFollows(t *testing.T) {
 	fleet(t, func(t *testing.T, f *trial.Fleet) {
 		_, s := greeted(t, f.Nodes[0])
-		defer s.Dropped(t.Context())
+		defer s.Dropped()
 		s.Call(t.Context(), "room.join", []byte(`{"room":"lobby"}`), session.Reply.Follow)
 		queue, answers := make(chan struct{}), make(chan string, 2)
 		s.Call(t.Context(), "room.send", []byte(`{"room":"lobby","cseq":1,"data":"x"}`), func(r session.Reply) {

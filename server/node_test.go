@@ -225,7 +225,7 @@ func TestNode_TwoNodesShowOneOrder(t *testing.T) {
 	// Bob's socket drops; ann goes on talking; bob resumes at the other node.
 	pos := bob.sock.events[len(bob.sock.events)-1].Seq
 	epoch := must[wire.RoomInfo](ann, "room.info", map[string]any{"room": "lobby"}).Epoch
-	bob.s.Dropped(context.Background())
+	bob.s.Dropped()
 	for i := range 10 {
 		must[wire.Sent](ann, "room.send", map[string]any{"room": "lobby", "data": 1000 + i})
 	}
@@ -240,7 +240,7 @@ func TestNode_TwoNodesShowOneOrder(t *testing.T) {
 	must[wire.Sent](ann, "room.send", map[string]any{"room": "lobby", "data": "live"})
 	again.sock.until(t, "bob is live", func() bool { return len(again.sock.events) == 11 })
 	// The session ends once, after the grace.
-	again.s.Dropped(context.Background())
+	again.s.Dropped()
 	ann.sock.until(t, "bob is lost", func() bool {
 		e := ann.sock.events[len(ann.sock.events)-1]
 		return e.Kind == wire.KindLeave && e.Reason == wire.LeftLost

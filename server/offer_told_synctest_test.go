@@ -47,7 +47,7 @@ func TestOffer_OfWhoAsksFollowsTheAnswer(t *testing.T) {
 func TestOffer_IsToldBeforeItsEnd(t *testing.T) {
 	fleet(t, func(t *testing.T, f *trial.Fleet) {
 		sock, s := greeted(t, f.Nodes[0])
-		defer s.Dropped(t.Context())
+		defer s.Dropped()
 		sock.during = func() {
 			s.Cancel()
 			time.Sleep(time.Second)
@@ -70,7 +70,7 @@ func TestOffer_IsToldBeforeItsEnd(t *testing.T) {
 func TestOffer_FollowsOneThatWasRefused(t *testing.T) {
 	fleet(t, func(t *testing.T, f *trial.Fleet) {
 		sock, s := greeted(t, f.Nodes[0])
-		defer s.Dropped(t.Context())
+		defer s.Dropped()
 		var late []func()
 		for range 3 {
 			s.Call(t.Context(), "redirect.request", []byte("{}"), func(r session.Reply) {
@@ -109,7 +109,7 @@ func TestOffer_FollowsTheAnswerToTheLogin(t *testing.T) {
 			trio(t, change, func(t *testing.T, f *trial.Fleet) {
 				sock := new(slow)
 				s, greet := sock.login(t, f.Nodes[0])
-				defer s.Dropped(t.Context())
+				defer s.Dropped()
 				if _, err := f.Nodes[0].Core.Fleet().Redirect(t.Context(), s.ID(), ""); err == nil {
 					t.Error("an operator moves who is not greeted")
 				}

@@ -1,6 +1,7 @@
 package binary
 
 import (
+	"context"
 	"maps"
 	"slices"
 	"strconv"
@@ -137,8 +138,7 @@ func (s *status) Presence(p *wire.Presence) []byte {
 }
 
 // ask asks for handles until nobody waits for one, and tells who has waited.
-func (s *status) ask() {
-	ctx := s.line.Context()
+func (s *status) ask(ctx context.Context) {
 	for {
 		s.mu.Lock()
 		users := slices.Collect(maps.Keys(s.waiting))

@@ -13,6 +13,7 @@ import (
 	"github.com/lxzan/gws"
 
 	"godwit/server/session"
+	"godwit/server/wait"
 	"godwit/wire"
 )
 
@@ -50,8 +51,6 @@ type Conn struct {
 	op      byte // of its frames: text or binary
 	dialect Dialect
 	box     *outbox
-	ctx     context.Context
-	stop    context.CancelCauseFunc
 
 	opened  time.Time
 	session atomic.Pointer[session.Session] // set by the reader, once
@@ -59,8 +58,9 @@ type Conn struct {
 	ended   atomic.Bool                     // the session ends with the socket
 	heard   atomic.Int64                    // ns from opened until the last whole frame; 0: none
 
-	mu   sync.Mutex     // held while the connection ends, and while work begins
-	work sync.WaitGroup // of the dialect
+	mu   sync.Mutex
+	life wait.Scope     // guarded by mu: until it is read no more
+	work sync.WaitGroup // of the dialect; it begins with mu held
 
 	place place
 
@@ -70,12 +70,12 @@ type Conn struct {
 }
 
 func newConn(h *Handler, raw net.Conn, op byte) *Conn {
-	ctx, stop := context.WithCancelCause(context.Background())
-	return &Conn{h: h, net: raw, op: op, box: newOutbox(raw, h.cfg.Outbox, h.post, &h.Stats), ctx: ctx, stop: stop}
+	return &Conn{h: h, net: raw, op: op, box: newOutbox(raw, h.cfg.Outbox, h.post, &h.Stats)}
 }
 
-// Context ends with the connection.
-func (c *Conn) Context() context.Context { return c.ctx }
+// Context is that of what the reader does. It does not end: that the peer is gone is
+// for the reader to find, when it reads again.
+func (c *Conn) Context() context.Context { return context.Background() }
 
 // Serve says that the socket has logged in: its frames are the session's from
 // here on. Called once, by the reader.
@@ -98,7 +98,7 @@ func (c *Conn) Bad() { c.h.Stats.BadFrames.Add(1) }
 
 // Pace waits while too many answers wait for the peer. Only the reader may.
 func (c *Conn) Pace() {
-	if err := c.box.wait(c.ctx, answer, answersAhead); err != nil && !errors.Is(err, errClosed) {
+	if err := c.box.wait(c.Context(), answer, answersAhead); err != nil && !errors.Is(err, errClosed) {
 		c.h.log.Debug("reader ends", "error", err)
 	}
 }
@@ -131,14 +131,14 @@ func (c *Conn) leave() {
 	}
 	defer c.h.readers.Done()
 	c.mu.Lock()
-	c.stop(errClosed)
+	c.life.End()
 	c.mu.Unlock()
 	c.work.Wait()
 	if s := c.session.Load(); s != nil {
 		if c.ended.Load() {
 			s.Finish()
 		}
-		s.Dropped(c.ctx)
+		s.Dropped()
 	}
 	c.linger()
 	c.h.gone(c)
@@ -157,14 +157,22 @@ func (c *Conn) linger() {
 	c.net.Close()
 }
 
-// Go runs work of the dialect's that ends when the Context does. One that has
-// ended runs nothing.
-func (c *Conn) Go(work func()) {
+// Go runs work of the dialect's beside the reader, that ends when ctx does: with the
+// connection. One that has ended runs nothing.
+func (c *Conn) Go(work func(ctx context.Context)) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.ctx.Err() == nil {
-		c.work.Go(work)
+	if !c.life.Ended() {
+		ctx := c.life.Context(context.Background())
+		c.work.Go(func() { work(ctx) })
 	}
+}
+
+// left says that the connection is read no more.
+func (c *Conn) left() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.life.Ended()
 }
 
 // Deliver queues one live event.
@@ -225,7 +233,7 @@ func (c *Conn) close(code wire.CloseCode, reason string, drop bool) bool {
 
 // due does what time does to the connection, and says when to ask again.
 func (c *Conn) due(now time.Time) time.Time {
-	if c.ctx.Err() != nil {
+	if c.left() {
 		return time.Time{}
 	}
 	logging := c.logging.Load() // before the session: a login that has ended since is seen there

@@ -52,7 +52,7 @@ func (d rpc) First(b []byte) {
 		d.c.Close(wire.CloseProtocol, bad.Message)
 		return
 	}
-	s, reply := d.c.h.node.Login(d.c.ctx, d.c, r.Method, r.Params)
+	s, reply := d.c.h.node.Login(d.c.Context(), d.c, r.Method, r.Params)
 	if reply.Err == nil {
 		d.c.Serve(s)
 	}
@@ -112,7 +112,7 @@ func (d rpc) request(r wire.Request, done func(session.Reply)) {
 	case login(r.Method):
 		done(session.Reply{Err: wire.ErrRequest("this socket has logged in already")})
 	default:
-		d.c.Session().Call(d.c.ctx, r.Method, r.Params, done)
+		d.c.Session().Call(d.c.Context(), r.Method, r.Params, done)
 	}
 }
 

@@ -117,14 +117,14 @@ func notMember() *wire.Error {
 func (s *Session) place(room string) *place {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.places[room]
+	return s.places.of(room)
 }
 
 // allowed says whether the token allows the room.
 func (s *Session) allowed(room string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.globs == nil || glob.MatchAny(s.globs, room)
+	return s.record.Globs == nil || glob.MatchAny(s.record.Globs, room)
 }
 
 // open says whether a room's past is open to every member.
@@ -152,7 +152,7 @@ func (s *Session) refresh(ctx context.Context, params jsontext.Value) Reply {
 	err = s.door.Store.Refresh(ctx, s.id, s.Gen(), claims.Expires, claims.Rooms)
 	s.mu.Lock()
 	if s.renews = false; err == nil {
-		s.expires, s.globs = claims.Expires, claims.Rooms
+		s.record.Expires, s.record.Globs = claims.Expires, claims.Rooms
 	}
 	s.mu.Unlock()
 	if err != nil {
@@ -169,7 +169,7 @@ const renewsLook = 200 * time.Millisecond
 // token that is being written is waited for.
 func (s *Session) Due(now time.Time) time.Time {
 	s.mu.Lock()
-	expires, renews, over := s.expires, s.renews, s.over
+	expires, renews, over := s.record.Expires, s.renews, s.over
 	s.mu.Unlock()
 	switch {
 	case over:

@@ -149,12 +149,13 @@ const offerSlack = 100 * time.Millisecond
 
 // outcome waits until an offer is claimed or withdrawn; "" if the socket goes first.
 func (s *Session) outcome(o *offer) store.OfferState {
+	ctx := s.attached()
 	over := time.NewTimer(o.Life + offerSlack)
 	defer over.Stop()
 	end := store.Offered // what the offer is to become; offered: only look
 	for {
 		select {
-		case <-s.ctx.Done():
+		case <-ctx.Done():
 			return ""
 		case state := <-o.settled:
 			return state
@@ -167,14 +168,14 @@ func (s *Session) outcome(o *offer) store.OfferState {
 		var state store.OfferState
 		var err error
 		if end == store.Offered {
-			state, err = s.door.Store.OfferOf(s.ctx, s.id, o.ID)
+			state, err = s.door.Store.OfferOf(ctx, s.id, o.ID)
 		} else {
-			state, err = s.door.Store.Withdraw(s.ctx, s.id, o.ID, end)
+			state, err = s.door.Store.Withdraw(ctx, s.id, o.ID, end)
 		}
 		switch {
 		case err != nil:
 			s.door.Log.Debug("offer waits for the store", "session", s.id, "error", err)
-			wait.Pause(s.ctx, replayRetry)
+			wait.Pause(ctx, replayRetry)
 			wait.Ring(o.asked)
 		case state != store.Offered:
 			return state
@@ -192,7 +193,7 @@ func (s *Session) fence(o *offer) {
 	t := time.NewTimer(redirect.FencedFor)
 	defer t.Stop()
 	select {
-	case <-s.ctx.Done():
+	case <-s.attached().Done():
 	case <-o.done:
 	case <-t.C:
 	}
@@ -336,7 +337,7 @@ func (d *Door) handover(ctx context.Context, sock Socket, params jsontext.Value)
 	if err != nil {
 		return nil, d.unclaimed(err)
 	}
-	came := arrival{Offer: o}
+	came := &arrival{Offer: o}
 	s, reply := d.take(ctx, sock, rec, rooms, taking{
 		claim: func() (store.Claimed, error) {
 			claimed, err := d.Store.Handover(ctx, o, d.Config.Node, capsOf(p.Caps))
@@ -384,7 +385,7 @@ func (s *Session) handoverDone(ctx context.Context, params jsontext.Value) Reply
 	if err := wire.Decode(params, &p); err != nil {
 		return Reply{Err: err}
 	}
-	if !s.came.place.Done(p.ID) {
+	if s.came == nil || !s.came.place.Done(p.ID) {
 		return Reply{Err: wire.ErrParams("id is not that of this socket's handover")}
 	}
 	w := store.Word{What: store.WordDone, Session: s.id, Offer: p.ID}

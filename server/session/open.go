@@ -285,14 +285,14 @@ type taking struct {
 func (d *Door) take(ctx context.Context, sock Socket, rec store.Session, rooms []string, t taking) (*Session, Reply) {
 	s := d.attach(sock, rec, d.Board.Attach(rec.User, sock))
 	for _, room := range rooms {
-		s.places[room] = s.newPlace(room)
+		s.places.put(s.newPlace(room))
 	}
 	out, after, err := s.takeOver(ctx, t)
 	if err != nil {
 		s.mu.Lock()
 		s.over = true
 		s.mu.Unlock()
-		s.Dropped(ctx)
+		s.Dropped()
 		return nil, t.failed(err)
 	}
 	return s, Reply{Result: out, After: s.greets(after)}
@@ -331,8 +331,7 @@ func (s *Session) takeOver(ctx context.Context, t taking) (*wire.Session, func()
 		return nil, nil, err
 	}
 	s.mu.Lock()
-	s.gen, s.record = claimed.Gen, claimed.Session
-	s.expires, s.globs = claimed.Expires, claimed.Globs
+	s.record = claimed.Session
 	s.mu.Unlock()
 	old, replaced, newest := d.Hub.Advance(s.id, s, func(old *Session) bool { return old.Gen() < claimed.Gen })
 	if !newest {
@@ -367,7 +366,7 @@ func (s *Session) regain(ctx context.Context, claimed store.Claimed, t taking, o
 		if s.place(room) == nil { // joined between the look and the claim
 			at := s.newPlace(room)
 			s.mu.Lock()
-			s.places[room] = at
+			s.places.put(at)
 			s.mu.Unlock()
 			if err := hear(ctx, resumeWithin, at.room.Ready()); err != nil {
 				return again, nil, err
@@ -435,9 +434,9 @@ func (s *Session) strays(rooms []string) map[string]bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	out := make(map[string]bool)
-	for room := range s.places {
-		if !slices.Contains(rooms, room) {
-			out[room] = true
+	for _, p := range s.places {
+		if !slices.Contains(rooms, p.Name()) {
+			out[p.Name()] = true
 		}
 	}
 	return out

@@ -130,7 +130,7 @@ const lookWithin = 2 * time.Second
 func (s *Session) look(at *place) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.places[at.room.Name()] == at && !at.seen {
+	if s.places.of(at.Name()) == at && !at.seen {
 		at.seen = true
 		s.view.Enter(at.room.Name())
 	}

@@ -81,7 +81,7 @@ func (s *Session) follow(places []*place) {
 func (s *Session) begin(work func()) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.ctx.Err() != nil {
+	if s.life.Ended() {
 		return false
 	}
 	s.work.Go(work)
@@ -93,7 +93,7 @@ func (s *Session) begin(work func()) bool {
 func (s *Session) sit(at *place, epoch string, pos uint64) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.places[at.room.Name()] != at {
+	if s.places.of(at.Name()) != at {
 		return true // left, or dropped, meanwhile
 	}
 	at.epoch, at.pos = epoch, pos

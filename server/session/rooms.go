@@ -78,8 +78,8 @@ func (s *Session) Join(ctx context.Context, p *wire.Join) Reply {
 		}
 		s.forget(p.Room, at.seat)
 	}
-	s.listing <- struct{}{}
-	defer func() { <-s.listing }()
+	s.list()
+	defer s.listed()
 	at := s.newPlace(p.Room)
 	r, err := s.enter(ctx, at, p.Room)
 	if err != nil {
@@ -99,7 +99,7 @@ func (s *Session) Join(ctx context.Context, p *wire.Join) Reply {
 	}
 	at.stand(r, after)
 	s.mu.Lock()
-	s.places[p.Room] = at
+	s.places.put(at)
 	s.mu.Unlock()
 	return Reply{Result: joined(p.Room, r, recovered), After: func() { s.follow([]*place{at}) }}
 }
@@ -184,7 +184,7 @@ func (s *Session) Rejoin(ctx context.Context, room string, known store.Known) (s
 	if errors.Is(err, store.ErrWiped) {
 		if r, err = s.door.Store.Join(ctx, room, s.member(), store.Known{}); err == nil {
 			s.mu.Lock()
-			if p := s.places[room]; p != nil {
+			if p := s.places.of(room); p != nil {
 				p.joined = r.Joined
 			}
 			s.mu.Unlock()
@@ -355,4 +355,38 @@ func (s *Session) past(ctx context.Context, room string, reader address.Reader, 
 		}
 	}
 	return out, nil
+}
+
+// list waits until nobody else changes which rooms the session's record names. Who has
+// changed it says listed.
+func (s *Session) list() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for s.listing != nil {
+		done := s.listing
+		s.mu.Unlock()
+		<-done
+		s.mu.Lock()
+	}
+	s.listing = make(chan struct{})
+}
+
+func (s *Session) listed() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	close(s.listing)
+	s.listing = nil
+}
+
+// unlist takes a room off the session's record, unless the client was quick to
+// join it again. If that fails, the next node to take the session up does it.
+func (s *Session) unlist(room string) {
+	s.list()
+	defer s.listed()
+	if s.place(room) != nil {
+		return
+	}
+	if err := s.door.Store.Exit(s.attached(), s.member(), room); err != nil {
+		s.door.Log.Debug("room not taken off the session", "session", s.id, "error", err)
+	}
 }

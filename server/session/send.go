@@ -98,6 +98,9 @@ func (s *Session) counted(room string, n count, answer func()) {
 	s.countMu.Lock()
 	defer s.countMu.Unlock()
 	if have := s.counts[room]; have.epoch != n.epoch || have.cseq < n.cseq {
+		if s.counts == nil {
+			s.counts = make(map[string]count, 1)
+		}
 		s.counts[room] = n
 	}
 	answer()

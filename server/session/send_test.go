@@ -30,7 +30,7 @@ func TestReset_CountsWhatWasAcceptedSinceItsCountWasRead(t *testing.T) {
 		"one without a number":     {[]count{{"new", 0}}, 7},
 	} {
 		e := &ear{}
-		s := &Session{sock: e, counts: make(map[string]count)}
+		s := &Session{sock: e}
 		answers := 0
 		for _, n := range c.sends {
 			s.counted("lobby", n, func() { answers++ })

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"godwit/rules/address"
@@ -15,6 +16,7 @@ import (
 	"godwit/server/hub"
 	"godwit/server/presence"
 	"godwit/server/relay"
+	"godwit/server/wait"
 	"godwit/store"
 	"godwit/trace"
 	"godwit/wire"
@@ -85,35 +87,31 @@ type Session struct {
 	door *Door
 	sock Socket
 	id   string
-	who  store.Member // Gen is in gen
+	who  store.Member // Gen is in record
 	view *presence.View
-	ctx  context.Context
-	stop context.CancelCauseFunc
 	work sync.WaitGroup // replay, and sends under way
 
-	greeted chan struct{} // closed when the login is answered
+	greeted atomic.Bool // the login is answered
 
 	// owned by the socket's reader
 	bucket limit.Bucket
 	flow   string        // room of the sends under way
 	flight chan struct{} // cap flightMax; made for the first send
-	came   arrival       // set before it is served
-
-	// listing has one place, for who makes the session's record name a room, or do
-	// so no longer.
-	listing chan struct{}
+	came   *arrival      // set before it is served; nil: no offer brought it here
 
 	mu      sync.Mutex
-	gen     uint64            // guarded by mu
-	record  store.Session     // guarded by mu: what a wiped store is told again,
-	device  rule.Device       // guarded by mu: and this
-	expires time.Time         // guarded by mu
-	renews  bool              // guarded by mu: a later expires is on its way
-	globs   []string          // guarded by mu; nil: all rooms
-	places  map[string]*place // guarded by mu
-	over    bool              // guarded by mu: the store need not be told when the socket drops
-	move    redirect.Source   // guarded by mu
-	offer   *offer            // guarded by mu: the last one
+	life    wait.Scope    // guarded by mu: until it is dropped
+	record  store.Session // guarded by mu: what a wiped store is told again,
+	device  rule.Device   // guarded by mu: and this
+	renews  bool          // guarded by mu: a later record.Expires is on its way
+	places  row[*place]   // guarded by mu: by room
+	meeting chan struct{} // guarded by mu: closed when it is greeted; nil: nobody waits
+	// listing is there while somebody makes the session's record name a room, or do so
+	// no longer, and closed when that is done.
+	listing chan struct{}   // guarded by mu
+	over    bool            // guarded by mu: the store need not be told when the socket drops
+	move    redirect.Source // guarded by mu
+	offer   *offer          // guarded by mu: the last one
 
 	signedOut time.Time // guarded by mu: when an operator was said to end it
 
@@ -133,20 +131,18 @@ type place struct {
 	// Guarded by Session.mu from when the place is in places.
 	seen   bool   // the view is in the room
 	live   bool   // the seat is taken; until then replay stands at pos
+	held   bool   // the room holds recent events for us
 	epoch  string // of the position
 	pos    uint64
 	start  uint64    // where this socket's events of the room began
 	head   uint64    // of the room, when the session entered it
 	joined uint64    // seq of the session's own join entry
-	held   bool      // the room holds recent events for us
 	beat   time.Time // when the client last said to be in the call; zero: it is not
 	news   time.Time // when its last word that changes something came, or was written
 	// written is when the last beat came that is written.
 	written time.Time
 	lost    []func(rebuilt bool) // sends that met a store without the room, in order
-	left    bool
-	ctx     context.Context    // of within; nil: nothing has waited for anything yet
-	gone    context.CancelFunc // ends ctx
+	stay    wait.Scope           // until the session has left the room
 }
 
 // stand sets where this socket's events of the room begin.
@@ -163,13 +159,10 @@ func (p *place) stand(r store.Room, after uint64) {
 const flightMax = 64
 
 func (d *Door) attach(sock Socket, rec store.Session, view *presence.View) *Session {
-	ctx, stop := context.WithCancelCause(context.Background())
 	return &Session{
-		door: d, sock: sock, id: rec.ID, who: rec.Member(), view: view, ctx: ctx, stop: stop,
-		bucket:  limit.New(d.Config.Rate, d.Config.Burst, time.Now()),
-		greeted: make(chan struct{}), gen: rec.Gen, record: rec, expires: rec.Expires, globs: rec.Globs,
-		places: make(map[string]*place), listing: make(chan struct{}, 1),
-		counts: make(map[string]count),
+		door: d, sock: sock, id: rec.ID, who: rec.Member(), view: view,
+		bucket: limit.New(d.Config.Rate, d.Config.Burst, time.Now()),
+		record: rec,
 	}
 }
 
@@ -180,7 +173,7 @@ func (s *Session) ID() string { return s.id }
 func (s *Session) Gen() uint64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.gen
+	return s.record.Gen
 }
 
 // member is who the session is at its current gen.
@@ -205,10 +198,9 @@ func (s *Session) Record() (store.Session, []string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	rec := s.record
-	rec.Gen, rec.Expires, rec.Globs = s.gen, s.expires, s.globs
 	rooms := make([]string, 0, len(s.places))
-	for room := range s.places {
-		rooms = append(rooms, room)
+	for _, p := range s.places {
+		rooms = append(rooms, p.Name())
 	}
 	return rec, rooms
 }
@@ -274,11 +266,11 @@ func (s *Session) Send(method string, params any, code wire.CloseCode, reason st
 // session back.
 func (s *Session) Moved(ctx context.Context, gen uint64) error {
 	s.mu.Lock()
-	s.gen = gen
+	s.record.Gen = gen
 	rooms := make([]store.Return, 0, len(s.places))
 	seats := make([]*hub.Seat, 0, len(s.places))
-	for name, p := range s.places {
-		rooms = append(rooms, store.Return{Room: name, Known: p.room.Known()})
+	for _, p := range s.places {
+		rooms = append(rooms, store.Return{Room: p.Name(), Known: p.room.Known()})
 		seats = append(seats, p.seat)
 	}
 	s.mu.Unlock()
@@ -302,11 +294,11 @@ func (s *Session) Moved(ctx context.Context, gen uint64) error {
 
 // Dropped gives everything up that the attachment holds; the session goes on,
 // detached, unless it is over.
-func (s *Session) Dropped(context.Context) {
-	s.stop(errDropped)
+func (s *Session) Dropped() {
 	s.mu.Lock()
+	s.life.End()
 	places := s.places
-	s.places = map[string]*place{}
+	s.places = nil
 	over := s.over
 	s.over = true
 	s.mu.Unlock()
@@ -321,18 +313,12 @@ func (s *Session) Dropped(context.Context) {
 	}
 }
 
-var errDropped = errors.New("the socket is gone")
-
 // release gives a place back that is in no map any more. Nothing of the room
 // follows on the socket.
 func (s *Session) release(p *place) {
 	s.mu.Lock()
-	p.left = true
-	gone := p.gone
+	p.stay.End()
 	s.mu.Unlock()
-	if gone != nil {
-		gone()
-	}
 	if p.seen {
 		s.view.Leave(p.room.Name())
 	}
@@ -369,28 +355,15 @@ func (s *Session) Expelled(room string, seat *hub.Seat) {
 	s.begin(func() { s.unlist(room) })
 }
 
-// unlist takes a room off the session's record, unless the client was quick to
-// join it again. If that fails, the next node to take the session up does it.
-func (s *Session) unlist(room string) {
-	s.listing <- struct{}{}
-	defer func() { <-s.listing }()
-	if s.place(room) != nil {
-		return
-	}
-	if err := s.door.Store.Exit(s.ctx, s.member(), room); err != nil {
-		s.door.Log.Debug("room not taken off the session", "session", s.id, "error", err)
-	}
-}
-
 // forget gives up the place in a room that the session is not in any more; nil
 // is any seat.
 func (s *Session) forget(room string, seat *hub.Seat) {
 	s.mu.Lock()
-	p := s.places[room]
+	p := s.places.of(room)
 	if p != nil && seat != nil && p.seat != seat {
 		p = nil
 	} else {
-		delete(s.places, room)
+		s.places.drop(room)
 	}
 	s.mu.Unlock()
 	if p != nil {
@@ -404,6 +377,9 @@ func (s *Session) reader(room string, joined uint64) address.Reader {
 	return address.Reader{User: s.who.User, Client: s.who.Client, Since: joined, Open: s.door.open(room)}
 }
 
+// Name is that of the room.
+func (p *place) Name() string { return p.room.Name() }
+
 // newPlace takes a reference to a room and a seat that is not taken yet. The
 // seat needs no look at the member's own join entry: it only gets what comes
 // after its position.
@@ -414,18 +390,18 @@ func (s *Session) newPlace(room string) *place {
 	return p
 }
 
-// within ends when the session leaves the room, or the socket drops. Most places have
-// nothing that waits for that, so it is made for the first that does.
+// within ends when the session leaves the room, or the socket drops.
 func (s *Session) within(p *place) context.Context {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if p.ctx == nil {
-		p.ctx, p.gone = context.WithCancel(s.ctx)
-		if p.left {
-			p.gone()
-		}
-	}
-	return p.ctx
+	return p.stay.Context(s.life.Context(context.Background()))
+}
+
+// attached ends when the socket drops.
+func (s *Session) attached() context.Context {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.life.Context(context.Background())
 }
 
 // unhold gives the room's recent events up. Called with mu held.

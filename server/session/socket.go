@@ -52,7 +52,13 @@ func (r Reply) Follow() {
 // greets is what follows the answer to the login that made the attachment.
 func (s *Session) greets(after func()) func() {
 	return func() {
-		close(s.greeted)
+		s.mu.Lock()
+		s.greeted.Store(true)
+		if s.meeting != nil {
+			close(s.meeting)
+			s.meeting = nil
+		}
+		s.mu.Unlock()
 		if after != nil {
 			after()
 		}
@@ -61,21 +67,24 @@ func (s *Session) greets(after func()) func() {
 
 // Greeted says whether the client has the answer to its login. Until then it is offered
 // no other node, and not told bye: it would not know what to make of either.
-func (s *Session) Greeted() bool {
-	select {
-	case <-s.greeted:
-		return true
-	default:
-		return false
-	}
-}
+func (s *Session) Greeted() bool { return s.greeted.Load() }
 
 // Meet waits until the session is greeted, or has no socket, or ctx is done: a client
 // may have its answer a moment before.
 func (s *Session) Meet(ctx context.Context) {
+	s.mu.Lock()
+	if s.Greeted() {
+		s.mu.Unlock()
+		return
+	}
+	if s.meeting == nil {
+		s.meeting = make(chan struct{})
+	}
+	greeted := s.meeting
+	s.mu.Unlock()
 	select {
-	case <-s.greeted:
-	case <-s.ctx.Done():
+	case <-greeted:
+	case <-s.attached().Done():
 	case <-ctx.Done():
 	}
 }
