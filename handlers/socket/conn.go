@@ -50,6 +50,7 @@ type Conn struct {
 	ws      *gws.Conn
 	op      byte // of its frames: text or binary
 	dialect Dialect
+	input   input
 	box     *outbox
 
 	opened  time.Time

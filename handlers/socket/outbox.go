@@ -55,11 +55,11 @@ type outbox struct {
 	writer sync.WaitGroup // who writes, if anybody
 
 	mu       sync.Mutex
-	compress bool       // guarded by mu
 	drained  sync.Cond  // on mu: something was written, or the box closed
 	queue    []item     // guarded by mu
 	waiting  [kinds]int // guarded by mu: bytes queued or being written
 	pongs    int        // guarded by mu
+	compress bool       // guarded by mu
 	writing  bool       // guarded by mu: something is queued, or being written
 	sealed   bool       // guarded by mu: a close frame is queued, nothing follows it
 	broken   bool       // guarded by mu: the connection takes nothing any more

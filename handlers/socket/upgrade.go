@@ -50,17 +50,29 @@ func (h *Handler) way(w Way) *way {
 	}
 	option := func(protocols ...string) *gws.ServerOption {
 		return &gws.ServerOption{
-			ReadBufferSize:     512,
 			ReadMaxPayloadSize: h.cfg.MaxFrame,
 			CheckUtf8Enabled:   true,
 			SubProtocols:       protocols,
 			Recovery:           h.recover,
+			NewSession:         func() gws.SessionStorage { return nothing },
 			PermessageDeflate:  gws.PermessageDeflate{Enabled: y.compress, PoolSize: 4},
 		}
 	}
 	y.plain, y.named = gws.NewUpgrader(reader{}, option()), gws.NewUpgrader(reader{}, option(w.Protocol))
 	return y
 }
+
+// nothing is what each gws.Conn keeps for its application, which is nothing: the Conn
+// is found by its connection.
+var nothing gws.SessionStorage = none{}
+
+type none struct{}
+
+func (none) Len() int                     { return 0 }
+func (none) Load(string) (any, bool)      { return nil, false }
+func (none) Store(string, any)            {}
+func (none) Delete(string)                {}
+func (none) Range(func(string, any) bool) {}
 
 // ServeHTTP upgrades one request.
 func (y *way) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -104,7 +116,7 @@ func (y *way) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		upgrader = y.named
 		r.Header.Set("Sec-WebSocket-Protocol", y.Protocol) // gws reads one line of them
 	}
-	ws, err := upgrader.UpgradeFromConn(gathering{raw, c}, bufio.NewReaderSize(raw, 512), r)
+	ws, err := upgrader.UpgradeFromConn(gathering{raw, c}, c.reader(), r)
 	if err != nil { // gws has answered it through the outbox
 		c.box.writer.Wait()
 		raw.Close()
@@ -119,6 +131,19 @@ func (y *way) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		raw.Close()
 		h.node.Left()
 	}
+}
+
+// readAhead is what gws may hold of a connection that is no socket of the system, in
+// bytes: small frames come in one read.
+const readAhead = 512
+
+// reader is what gws reads of the connection. Of a socket of the system the input has
+// what was read ahead, so that gws need hold nothing.
+func (c *Conn) reader() *bufio.Reader {
+	if c.box.raw == nil {
+		return bufio.NewReaderSize(c.net, readAhead)
+	}
+	return bufio.NewReaderSize(c.input.over(c.box.raw), 0)
 }
 
 // Offers are the subprotocols that a client offers, in its order.
