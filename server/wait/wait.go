@@ -1,4 +1,5 @@
-// Package wait is how the duties of a node wait: for a bell, and for a while.
+// Package wait is how the duties of a node wait: for a bell, for a while, and for the
+// end of something.
 package wait
 
 import (
