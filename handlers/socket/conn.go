@@ -2,7 +2,6 @@ package socket
 
 import (
 	"context"
-	"errors"
 	"io"
 	"net"
 	"runtime/debug"
@@ -99,9 +98,7 @@ func (c *Conn) Bad() { c.h.Stats.BadFrames.Add(1) }
 
 // Pace waits while too many answers wait for the peer. Only the reader may.
 func (c *Conn) Pace() {
-	if err := c.box.wait(c.Context(), answer, answersAhead); err != nil && !errors.Is(err, errClosed) {
-		c.h.log.Debug("reader ends", "error", err)
-	}
+	_ = c.box.wait(c.Context(), answer, answersAhead) // one that is closed the reader finds out
 }
 
 // Over says that the socket is closed, or about to be: nothing more is sent.

@@ -198,7 +198,7 @@ func matches(entry string, origin *url.URL) bool {
 }
 
 // gathering is the connection as gws writes to it: that goes through the outbox, in
-// order with everything else. gws reads from the connection itself: see Conn.run.
+// order with everything else. gws reads past it: see Conn.reader.
 type gathering struct {
 	net.Conn
 	c *Conn
