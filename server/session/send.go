@@ -76,7 +76,7 @@ func (s *Session) post(ctx context.Context, span *trace.Span, p *wire.Send, most
 				land(sent, err)
 				return
 			}
-			s.deliver(ctx, at, draft, land)
+			s.deliver(s.attached(), at, draft, land)
 		})
 	})
 }

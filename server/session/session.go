@@ -313,7 +313,7 @@ func (s *Session) Dropped() {
 	}
 }
 
-// release gives a place back that is in no map any more. Nothing of the room
+// release gives a place back that is in no row any more. Nothing of the room
 // follows on the socket.
 func (s *Session) release(p *place) {
 	s.mu.Lock()
