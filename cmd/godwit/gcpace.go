@@ -66,8 +66,7 @@ func (p *gcPacer) run(ctx context.Context) {
 
 // open begins a window.
 func (p *gcPacer) open(now time.Time) {
-	spent, cycles := p.spent(), p.cycles()
-	p.began, p.before, p.at = now, spent, cycles
+	p.began, p.before, p.at = now, p.spent(), p.cycles()
 }
 
 // step sets the goal by what the window took, or gives back what it can spare.
@@ -91,8 +90,8 @@ func (p *gcPacer) step(now time.Time) {
 	p.open(now)
 }
 
-// spare gives memory back after a window without a collection, once: what it frees
-// itself is garbage again only after the next.
+// spare gives memory back after a window without a collection, once until there was
+// another: that of giving back is none.
 func (p *gcPacer) spare() {
 	if n := p.cycles(); n != p.at || n == p.released {
 		return

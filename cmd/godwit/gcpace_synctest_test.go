@@ -17,6 +17,21 @@ type phase struct {
 	lasts time.Duration
 }
 
+// start runs a pacer, and returns between two of its steps with what ends it.
+func start(t *testing.T, p *gcPacer) (end func()) {
+	ctx, stop := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() { // waited for by end
+		defer close(done)
+		p.run(ctx)
+	}()
+	time.Sleep(gcStep / 2)
+	return func() {
+		stop()
+		<-done
+	}
+}
+
 // goals says which goals a node set in phases.
 func goals(t *testing.T, phases ...phase) (set []int) {
 	synctest.Test(t, func(t *testing.T) {
@@ -29,13 +44,7 @@ func goals(t *testing.T, phases ...phase) (set []int) {
 				return 77
 			},
 		}
-		ctx, end := context.WithCancel(t.Context())
-		done := make(chan struct{})
-		go func() {
-			defer close(done)
-			p.run(ctx)
-		}()
-		time.Sleep(gcStep / 2) // between two steps
+		end := start(t, p)
 		for _, l := range phases {
 			for range l.lasts / l.every {
 				time.Sleep(l.every)
@@ -44,7 +53,6 @@ func goals(t *testing.T, phases ...phase) (set []int) {
 		}
 		time.Sleep(gcStep) // once more
 		end()
-		<-done
 	})
 	return set
 }
@@ -96,13 +104,7 @@ func TestGCPacer_GivesBackWhatALoadHasLeft(t *testing.T) {
 				cycles.Add(1)
 			},
 		}
-		ctx, end := context.WithCancel(t.Context())
-		done := make(chan struct{})
-		go func() {
-			defer close(done)
-			p.run(ctx)
-		}()
-		time.Sleep(gcStep / 2) // between two steps
+		end := start(t, p)
 		for i, phase := range []struct {
 			every time.Duration // 0: nothing is collected
 			lasts time.Duration
@@ -128,7 +130,6 @@ func TestGCPacer_GivesBackWhatALoadHasLeft(t *testing.T) {
 			}
 		}
 		end()
-		<-done
 	})
 }
 
