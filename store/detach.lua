@@ -11,6 +11,6 @@ if ARGV[3] ~= '0' and tonumber(s[3]) ~= tonumber(ARGV[3]) then return {'moved'} 
 if s[4] == 'live' then
   local t = redis.call('TIME')
   local till = tonumber(t[1]) * 1000 + math.floor(tonumber(t[2]) / 1000) + tonumber(ARGV[4])
-  redis.call('HSET', KEYS[1], 'state', 'detached', 'until', string.format('%.0f', till))
+  redis.call('HSET', KEYS[1], 'state', 'detached', 'until', string.format('%d', till))
 end
 return {'detached'}

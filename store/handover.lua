@@ -18,7 +18,7 @@ if r[5] ~= '*' and (r[5] ~= ARGV[4] or r[6] ~= ARGV[5]) then return {'wrong_audi
 if tonumber(s[1]) ~= tonumber(ARGV[3]) or r[7] ~= ARGV[3] then return {'gen_mismatch'} end
 redis.call('HSET', KEYS[3], 'state', 'committed')
 -- When and from where it moved, newest first.
-local moves, n = string.format('%.0f', now) .. ' ' .. s[4] .. ' ' .. s[3], 1
+local moves, n = string.format('%d', now) .. ' ' .. s[4] .. ' ' .. s[3], 1
 for move in string.gmatch(s[5] or '', '[^\n]+') do
   if n >= tonumber(ARGV[7]) then break end
   moves, n = moves .. '\n' .. move, n + 1

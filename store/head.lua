@@ -11,7 +11,7 @@ local CHANNEL = ARGV[1]
 local PUBLISH = 'PUBLISH' -- SPUBLISH where the channels are sharded
 
 -- Lua numbers are doubles: exact to 2^53, but tostring turns to 1e+15.
-local function int(n) return string.format('%.0f', n) end
+local function int(n) return string.format('%d', n) end
 
 -- The room's epoch and head, when the first in the call is late, and whether one
 -- is; nil when there is no such room. A head below what the caller saw, or another

@@ -11,6 +11,6 @@ local now = tonumber(t[1]) * 1000 + math.floor(tonumber(t[2]) / 1000)
 local r = redis.call('HMGET', KEYS[2], 'id', 'state', 'until')
 if r[2] == 'offered' and r[1] ~= ARGV[1] and tonumber(r[3]) > now then return {'busy'} end
 redis.call('HSET', KEYS[2], 'id', ARGV[1], 'jti', ARGV[2], 'gen', ARGV[3], 'node', ARGV[4], 'boot', ARGV[5],
-  'to', ARGV[6], 'toboot', ARGV[7], 'until', string.format('%.0f', now + tonumber(ARGV[8])), 'state', 'offered')
+  'to', ARGV[6], 'toboot', ARGV[7], 'until', string.format('%d', now + tonumber(ARGV[8])), 'state', 'offered')
 redis.call('PEXPIRE', KEYS[2], ARGV[9])
 return {'ok'}

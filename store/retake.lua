@@ -13,4 +13,4 @@ if s[4] == 'live' then return {'kept', s[3]} end
 local gen = redis.call('HINCRBY', KEYS[1], 'gen', 1)
 redis.call('HSET', KEYS[1], 'state', 'live', 'retaken', ARGV[3])
 redis.call('HDEL', KEYS[1], 'until')
-return {'taken', string.format('%.0f', gen)}
+return {'taken', string.format('%d', gen)}

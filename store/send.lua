@@ -18,7 +18,8 @@ if due and now >= due then
   now = room().clock() -- not before that of an entry just written
 end
 local first, ts, keep = seq, int(now), ARGV[6]
-local answers, senders, flows = {'sent', epoch, ts}, {}, {}
+local answers, n, senders, flows = {'sent', epoch, ts}, 3, {}, {}
+local header, lead -- of the message before: mostly the same
 
 for i = 8, #ARGV, 6 do
   local client, named, special = ARGV[i], ARGV[i + 2], ARGV[i + 5]
@@ -35,13 +36,13 @@ for i = 8, #ARGV, 6 do
   end
   local brief, reached = false, true
   if special ~= '' then
-    local flag, device, n, at = match(special, '^(%d) (%d+) (%d+) ()')
-    local user, to = string.sub(special, at, at + n - 1), string.sub(special, at + n + 1)
+    local flag, device, size, at = match(special, '^(%d) (%d+) (%d+) ()')
+    local user, to = string.sub(special, at, at + size - 1), string.sub(special, at + size + 1)
     brief, reached = flag == '1', room().reaches(to, device, client, user)
   end
   if not s then
     verdict = 'not_member ' .. epoch
-  elseif tonumber(s.gen) > tonumber(ARGV[i + 1]) then
+  elseif s.gen ~= ARGV[i + 1] and tonumber(s.gen) > tonumber(ARGV[i + 1]) then
     verdict = 'moved'
   elseif cseq > 0 and cseq <= s.cseq then
     if flows[1] then call('HSET', FLOWS, unpack(flows)) end -- it may be one of these
@@ -53,24 +54,28 @@ for i = 8, #ARGV, 6 do
   elseif not reached then
     verdict = 'no_recipient'
   else
-    local header, data = ARGV[i + 3], ARGV[i + 4]
-    local what = ts .. ' ' .. #header .. ' ' .. header .. data
+    if header ~= ARGV[i + 3] then
+      header = ARGV[i + 3]
+      lead = ts .. ' ' .. #header .. ' ' .. header
+    end
+    local data = ARGV[i + 4]
     if brief then
       verdict = '0'
-      call(PUBLISH, CHANNEL, 'm ' .. what)
+      call(PUBLISH, CHANNEL, 'm ' .. lead .. data)
     else
       seq = seq + 1
       verdict = int(seq)
       call('XADD', LOG, 'MAXLEN', '~', keep, verdict .. '-0', 't', ts, 'h', header, 'd', data)
-      call(PUBLISH, CHANNEL, 'e ' .. epoch .. ' ' .. verdict .. ' ' .. what)
+      call(PUBLISH, CHANNEL, 'e ' .. epoch .. ' ' .. verdict .. ' ' .. lead .. data)
       if cseq > 0 then
         s.cseq, s.said = cseq, named
-        flows[#flows + 1] = client .. ':' .. cseq % 64
+        flows[#flows + 1] = client .. ':' .. int(cseq % 64)
         flows[#flows + 1] = named .. ' ' .. verdict .. ' ' .. ts
       end
     end
   end
-  answers[#answers + 1] = verdict
+  n = n + 1
+  answers[n] = verdict
 end
 
 if seq > first then

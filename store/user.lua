@@ -10,7 +10,7 @@ local PUBLISH = 'PUBLISH' -- SPUBLISH where the channels are sharded
 local REMEMBERED = 86400000
 
 -- Lua numbers are doubles: exact to 2^53, but tostring turns to 1e+15.
-local function int(n) return string.format('%.0f', n) end
+local function int(n) return string.format('%d', n) end
 
 local now
 local function clock()
