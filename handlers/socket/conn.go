@@ -229,37 +229,41 @@ func (c *Conn) close(code wire.CloseCode, reason string, drop bool) bool {
 	return true
 }
 
-// due does what time does to the connection, and says when to ask again.
-func (c *Conn) due(now time.Time) time.Time {
+// due does what time does to the connection, and says when to ask again, and how
+// much later that may be.
+func (c *Conn) due(now time.Time) (next time.Time, slack time.Duration) {
 	if c.left() {
-		return time.Time{}
+		return time.Time{}, 0
 	}
 	logging := c.logging.Load() // before the session: a login that has ended since is seen there
 	s := c.session.Load()
 	if s == nil {
 		if end := c.opened.Add(c.h.cfg.HelloTimeout); now.Before(end) {
-			return end
+			return end, 0
 		}
 		if logging {
-			return now.Add(wheelStep)
+			return now.Add(wheelStep), 0
 		}
 		if c.close(wire.CloseNoHello, "no hello in time", false) {
 			c.h.Stats.NoHello.Add(1)
 		}
-		return time.Time{}
+		return time.Time{}, 0
 	}
-	next := c.silence(now)
+	next = c.silence(now)
 	if next.IsZero() {
-		return next
+		return next, 0
 	}
 	if expires := s.Due(now); !expires.IsZero() && expires.Before(next) {
-		next = expires
+		return expires, 0
 	}
-	return next
+	return next, c.pingSlack()
 }
 
 // hears notes that a whole frame has come. Setting the clock changes nothing in it.
 func (c *Conn) hears() { c.heard.Store(int64(time.Since(c.opened))) }
+
+// pingSlack is by how much a ping may be late, to go with those of others.
+func (c *Conn) pingSlack() time.Duration { return c.h.cfg.Ping / 16 }
 
 // silence pings a socket that is silent, and closes one that stays so.
 func (c *Conn) silence(now time.Time) time.Time {
@@ -280,7 +284,12 @@ func (c *Conn) silence(now time.Time) time.Time {
 	}
 	c.pings++
 	c.box.put(item{op: opPing, kind: control})
-	return now.Add(ping)
+	// That this one was late does not make the next one so.
+	next, soonest := heard.Add(time.Duration(c.pings+1)*ping), now.Add(ping-c.pingSlack())
+	if next.Before(soonest) {
+		return soonest
+	}
+	return next
 }
 
 // reader is gws's way to a connection's callbacks: all of them come from the

@@ -65,7 +65,7 @@ type Handler struct {
 	Stats Stats
 
 	rpc     *way
-	wheel   wheel
+	wheel   *wheel
 	post    *post
 	readers sync.WaitGroup
 
@@ -76,7 +76,7 @@ type Handler struct {
 
 // New makes the way in to a node.
 func New(cfg Config, node Node, log *slog.Logger) *Handler {
-	h := &Handler{cfg: cfg, node: node, log: log, wheel: wheel{due: (*Conn).due}, post: newPost(), conns: make(map[*Conn]struct{})}
+	h := &Handler{cfg: cfg, node: node, log: log, wheel: newWheel((*Conn).due, time.Now()), post: newPost(), conns: make(map[*Conn]struct{})}
 	h.rpc = h.way(Way{Protocol: Subprotocol, Enter: func(http.ResponseWriter, *http.Request) func(*Conn) Dialect { return speakRPC }})
 	return h
 }
@@ -152,7 +152,7 @@ func (h *Handler) take(c *Conn) bool {
 	}
 	h.conns[c] = struct{}{}
 	h.Stats.Open.Add(1)
-	h.wheel.add(c, c.opened)
+	h.wheel.add(c, c.opened.Add(h.cfg.HelloTimeout), c.opened)
 	// Blocking in the request's handler would keep its memory for the socket's life.
 	h.readers.Add(1) // Go would stand on the reader's stack: see Conn.run
 	go c.run()
