@@ -8,7 +8,9 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"runtime"
 	"runtime/pprof"
+	"sync"
 	"syscall"
 )
 
@@ -20,6 +22,15 @@ type profiler struct {
 	log *slog.Logger
 	nth int
 }
+
+// sampleNoMemory ends the runtime's own notes of who allocated what, which nobody
+// is to see: they would grow with all that a node does for the first time. Who has
+// set how often they are made (GODEBUG) knows better.
+var sampleNoMemory = sync.OnceFunc(func() {
+	if runtime.MemProfileRate == 512<<10 {
+		runtime.MemProfileRate = 0
+	}
+})
 
 // cpuProfile is where a process's nth CPU profile is once it is whole.
 func cpuProfile(dir string, pid, nth int) string {

@@ -165,7 +165,8 @@ func (m *node) run(ctx context.Context) error {
 	if st.Embedded() {
 		m.log.Warn("embedded store: one process, and nothing is kept after it ends (GODWIT_REDIS_URL)")
 	}
-	public, err := net.Listen("tcp", s.Listen)
+	// Sockets are pinged: probes of the kernel's beside that would only cost.
+	public, err := (&net.ListenConfig{KeepAlive: -1}).Listen(context.WithoutCancel(ctx), "tcp", s.Listen)
 	if err != nil {
 		return fmt.Errorf("GODWIT_LISTEN: %w", err)
 	}
@@ -231,6 +232,9 @@ func (m *node) run(ctx context.Context) error {
 	}
 	if exporter != nil {
 		duties.Go(func() { m.ended("traces", exporter.Run(fleet)) })
+	}
+	if s.ProfileDir == "" && !s.Pprof {
+		sampleNoMemory()
 	}
 	if s.ProfileDir != "" {
 		p := &profiler{dir: s.ProfileDir, log: m.log}
