@@ -4,6 +4,8 @@ import (
 	"context"
 	"sync"
 	"time"
+
+	"godwit/server/wait"
 )
 
 const (
@@ -96,10 +98,7 @@ func (w *wheel) put(c *Conn, due time.Time, slack time.Duration, now time.Time) 
 	w.slots[slot] = append(w.slots[slot], c)
 	if turn := w.next.Add(time.Duration(turns) * wheelStep); turn.Before(w.until) {
 		w.until = turn
-		select {
-		case w.woken <- struct{}{}:
-		default: // it has not seen the last one yet
-		}
+		wait.Ring(w.woken)
 	}
 }
 

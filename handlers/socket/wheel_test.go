@@ -127,7 +127,6 @@ func TestWheel_AsksEachWhenItIsDue(t *testing.T) {
 // Who may wait is asked with others, so that the process wakes less often; but not
 // with too many.
 func TestWheel_GathersWhoMayWait(t *testing.T) {
-	const many = wheelTogether + 10
 	for name, c := range map[string]struct {
 		n     int
 		slack time.Duration
@@ -137,15 +136,14 @@ func TestWheel_GathersWhoMayWait(t *testing.T) {
 		"hurried":     {100, 0, 4},
 		"in a slot":   {100, wheelStep, 4},
 		"as many":     {wheelTogether, time.Second, 1},
-		"and no more": {many, time.Second, 5},
+		"and no more": {wheelTogether + 10, time.Second, 5},
 	} {
-		var first time.Time
 		turns := map[time.Time]int{}
 		w := newTurning(func(_ *Conn, at time.Time) (time.Time, time.Duration) {
 			turns[at]++
 			return time.Time{}, 0
 		})
-		first = w.next.Add((wheelGather + 1) * wheelStep) // the slot after one in which they gather
+		first := w.next.Add((wheelGather + 1) * wheelStep) // the slot after one in which they gather
 		w.mu.Lock()
 		for i := range c.n {
 			w.put(new(Conn), first.Add(time.Duration(i%4)*wheelStep), c.slack, w.now)
