@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"net"
+	"runtime"
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
@@ -50,6 +51,7 @@ type Conn struct {
 	op      byte // of its frames: text or binary
 	dialect Dialect
 	input   input
+	resting bool // the reader goes on elsewhere; its own
 	box     *outbox
 
 	opened  time.Time
@@ -110,18 +112,36 @@ func (c *Conn) End(code wire.CloseCode, reason string) {
 	c.Close(code, reason)
 }
 
-// run reads until the socket ends. Between frames it waits in as few bytes of stack as
-// it can: with less than 2 KB in use, the garbage collector halves the 8 KB that
-// reading a message takes (BenchmarkSocket_Idle).
+// run reads until the socket ends, or rests. It waits in as few bytes of stack as it can:
+// before the first frame it needs no more than the 2 KB that a goroutine begins with,
+// between frames less than 2 of the 8 KB that reading a message takes, so that the
+// garbage collector halves them (BenchmarkSocket_Idle).
 func (c *Conn) run() {
+	c.resting = false
 	defer c.leave()
+	c.input.wait()
 	c.ws.ReadLoop()
 }
 
-// leave gives everything back that the socket had, which is read no more. gws slices by
-// the length that a frame says, outside its own recovery: one past 2^63 panics, and
-// must not end the node.
+// rest has a socket that only answered a ping wait for its next frame on a goroutine
+// that has read none, whose stack never grew. It does not return then: of gws's
+// loop, which is between two frames, nothing is left to do, and another one goes on.
+// A whole frame that was read already would not be seen until more comes.
+func (c *Conn) rest() {
+	if c.input.empty() {
+		c.resting = true
+		runtime.Goexit()
+	}
+}
+
+// leave gives everything back that the socket had, which is read no more, unless it
+// rests. gws slices by the length that a frame says, outside its own recovery: one past
+// 2^63 panics, and must not end the node.
 func (c *Conn) leave() {
+	if c.resting {
+		go c.run()
+		return
+	}
 	if v := recover(); v != nil {
 		c.h.Stats.Panics.Add(1)
 		c.h.log.Error("panic in a reader", "panic", v, "stack", string(debug.Stack()))
@@ -306,9 +326,14 @@ func (reader) OnPing(ws *gws.Conn, payload []byte) {
 	c := of(ws)
 	c.hears()
 	c.box.put(item{op: opPong, kind: control, payload: append([]byte(nil), payload...)})
+	c.rest()
 }
 
-func (reader) OnPong(ws *gws.Conn, _ []byte) { of(ws).hears() }
+func (reader) OnPong(ws *gws.Conn, _ []byte) {
+	c := of(ws)
+	c.hears()
+	c.rest()
+}
 
 func (reader) OnMessage(ws *gws.Conn, m *gws.Message) {
 	c := of(ws)
