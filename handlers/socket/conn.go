@@ -1,6 +1,7 @@
 package socket
 
 import (
+	"bufio"
 	"context"
 	"io"
 	"net"
@@ -51,7 +52,8 @@ type Conn struct {
 	op      byte // of its frames: text or binary
 	dialect Dialect
 	input   input
-	resting bool // the reader goes on elsewhere; its own
+	read    *bufio.Reader // of the input; gws reads it
+	resting bool          // the reader goes on elsewhere; its own
 	box     *outbox
 
 	opened  time.Time
@@ -113,9 +115,9 @@ func (c *Conn) End(code wire.CloseCode, reason string) {
 }
 
 // run reads until the socket ends, or rests. It waits in as few bytes of stack as it can:
-// before the first frame it needs no more than the 2 KB that a goroutine begins with,
-// between frames less than 2 of the 8 KB that reading a message takes, so that the
-// garbage collector halves them (BenchmarkSocket_Idle).
+// before the first frame in the 2 KB that a goroutine begins with (more where a node's
+// goroutines mostly hold more), between frames in less than 2 of the 8 KB that reading a
+// message takes, so that the garbage collector halves them (BenchmarkSocket_Idle).
 func (c *Conn) run() {
 	c.resting = false
 	defer c.leave()
@@ -123,12 +125,13 @@ func (c *Conn) run() {
 	c.ws.ReadLoop()
 }
 
-// rest has a socket that only answered a ping wait for its next frame on a goroutine
+// rest has a socket that was pinged, or pings, wait for its next frame on a goroutine
 // that has read none, whose stack never grew. It does not return then: of gws's
 // loop, which is between two frames, nothing is left to do, and another one goes on.
-// A whole frame that was read already would not be seen until more comes.
+// What is read already must be none of the next frame's: it would not be seen until
+// more comes.
 func (c *Conn) rest() {
-	if c.input.empty() {
+	if c.box.raw != nil && c.read.Buffered() == 0 && c.input.buf == nil {
 		c.resting = true
 		runtime.Goexit()
 	}
@@ -273,10 +276,14 @@ func (c *Conn) due(now time.Time) (next time.Time, slack time.Duration) {
 	if next.IsZero() {
 		return next, 0
 	}
-	if expires := s.Due(now); !expires.IsZero() && expires.Before(next) {
-		return expires, 0
+	slack = c.pingSlack()
+	if expires := s.Due(now); !expires.IsZero() {
+		if expires.Before(next) {
+			return expires, 0
+		}
+		slack = min(slack, expires.Sub(next))
 	}
-	return next, c.pingSlack()
+	return next, slack
 }
 
 // hears notes that a whole frame has come. Setting the clock changes nothing in it.

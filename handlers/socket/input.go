@@ -7,12 +7,8 @@ import (
 	"syscall"
 )
 
-const (
-	// inputBytes is how much is read of a socket at once, and no less than is asked for.
-	inputBytes = 4 << 10
-	// shortestFrame is that of a client with no payload, in bytes: two, and the mask's key.
-	shortestFrame = 2 + 4
-)
+// inputBytes is how much is read of a socket at once, and no less than is asked for.
+const inputBytes = 4 << 10
 
 // inputs are the buffers of sockets of which something was read that is not taken.
 var inputs = sync.Pool{New: func() any { return new([inputBytes]byte) }}
@@ -27,7 +23,6 @@ type input struct {
 	buf      *[inputBytes]byte // nil: all that was read is taken
 	from, to int               // of buf: what is not
 	n        int               // of the last read: bytes of into
-	last     int               // bytes of the last read
 	err      error             // of the last read
 }
 
@@ -58,23 +53,18 @@ func (in *input) Read(p []byte) (int, error) {
 }
 
 // wait returns once there is something to read, or never will be: which, Read tells.
+// All that was read is taken.
 func (in *input) wait() {
-	if in.raw != nil && in.buf == nil {
+	if in.raw != nil {
 		_ = in.raw.Read(in.read) // what is wrong stays so, and Read says it
 	}
 }
-
-// empty says, to one who has just been given the end of a frame, that no whole frame is
-// left of what was read: that end was in the last read, which was no longer than the
-// shortest frame. Of a connection that is no socket of the system nobody knows.
-func (in *input) empty() bool { return in.raw != nil && in.last <= shortestFrame }
 
 // try reads once. It is not done where the socket has nothing, which is then waited
 // for without a buffer.
 func (in *input) try(fd uintptr) (done bool) {
 	if len(in.into) >= inputBytes { // nothing is won by a copy of it
 		in.n, in.err = receive(fd, in.into)
-		in.last = in.n
 	} else {
 		in.buf = inputs.Get().(*[inputBytes]byte)
 		in.from = 0
@@ -82,7 +72,6 @@ func (in *input) try(fd uintptr) (done bool) {
 			inputs.Put(in.buf)
 			in.buf = nil
 		}
-		in.last = in.to
 	}
 	if errors.Is(in.err, syscall.EAGAIN) {
 		in.err = nil

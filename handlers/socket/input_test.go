@@ -102,10 +102,3 @@ func TestInput_HoldsABufferOnlyWhileSomethingIsInIt(t *testing.T) {
 		}
 	}
 }
-
-// What gws has read of a connection that is no socket of the system, nobody knows.
-func TestInput_OfNoSocketIsNotKnownToBeEmpty(t *testing.T) {
-	if new(input).empty() {
-		t.Error("it says that no whole frame is left")
-	}
-}

@@ -116,7 +116,8 @@ func (y *way) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		upgrader = y.named
 		r.Header.Set("Sec-WebSocket-Protocol", y.Protocol) // gws reads one line of them
 	}
-	ws, err := upgrader.UpgradeFromConn(gathering{raw, c}, c.reader(), r)
+	c.read = c.reader()
+	ws, err := upgrader.UpgradeFromConn(gathering{raw, c}, c.read, r)
 	if err != nil { // gws has answered it through the outbox
 		c.box.writer.Wait()
 		raw.Close()
