@@ -145,6 +145,9 @@ const headerLimit = 16 << 10
 // run serves until ctx ends, then drains and stops everything it started.
 func (m *node) run(ctx context.Context) error {
 	s := m.s
+	if s.ProfileDir == "" && !s.Pprof {
+		sampleNoMemory()
+	}
 	st, err := store.Open(store.Config{
 		URL: s.RedisURL, LogMax: s.LogMax, LogAge: s.LogAge, LogTTL: s.LogTTL, Grace: s.Grace,
 		Lease: s.Lease, OfferTTL: s.RedirectTTL, Wait: s.RedisWait, Sharded: store.Sharded(s.RedisSharded),
@@ -232,9 +235,6 @@ func (m *node) run(ctx context.Context) error {
 	}
 	if exporter != nil {
 		duties.Go(func() { m.ended("traces", exporter.Run(fleet)) })
-	}
-	if s.ProfileDir == "" && !s.Pprof {
-		sampleNoMemory()
 	}
 	if s.ProfileDir != "" {
 		p := &profiler{dir: s.ProfileDir, log: m.log}
