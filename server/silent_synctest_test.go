@@ -3,12 +3,17 @@ package server_test
 import (
 	"context"
 	"fmt"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/alicebob/miniredis/v2/server"
+
 	"godwit/internal/trial"
+	"godwit/rules/drain"
 	"godwit/store"
 	"godwit/wire"
 )
@@ -95,13 +100,18 @@ func TestOffer_TellsHowLongItStillHolds(t *testing.T) {
 // A node that is gone, and has the least by what is known of it, is asked by its
 // share of those who may ask at once, and by nobody after them.
 func TestDrain_MovesAllThoughOneOfTheOthersIsSilent(t *testing.T) {
-	const many = 120
-	short := func(s *trial.Settings, node string) {
+	// They are begun within 2.3 s, the last of them when the first ask has come to
+	// nothing, after 1.5 s; who is left after 5.4 s would be told bye.
+	const many, settled = 450, 100
+	share := drain.Asks(drain.Offers) / 2
+	paced := func(s *trial.Settings, node string) {
 		stale(s, node)
-		s.Server.DrainBudget = 3 * time.Second
+		s.Server.DrainBudget = 8 * time.Second
 	}
-	trio(t, short, func(t *testing.T, f *trial.Fleet) {
-		enter(t, f, 3, "cy")
+	trio(t, paced, func(t *testing.T, f *trial.Fleet) {
+		for i := range settled {
+			enter(t, f, 3, fmt.Sprint("cy", i))
+		}
 		moves := make(chan passage, many)
 		var following sync.WaitGroup
 		for i := range many {
@@ -110,17 +120,33 @@ func TestDrain_MovesAllThoughOneOfTheOthersIsSilent(t *testing.T) {
 		}
 		time.Sleep(4 * time.Second)
 		f.Nodes[1].Part()
+		asks := asksOf(f, "n2")
 		if err := f.Nodes[0].Core.Drain(context.Background()); err != nil {
 			t.Errorf("drain: %v", err)
 		}
 		if n := len(moves); n != many {
 			t.Errorf("%d of %d moved", n, many)
 		}
+		if n := asks.Load(); n != int64(share) {
+			t.Errorf("the silent node was asked %d times, want %d", n, share)
+		}
 		for _, n := range f.Nodes {
 			n.Cut()
 		}
 		following.Wait()
 	})
+}
+
+// asksOf counts from now on how often a node is asked for a place.
+func asksOf(f *trial.Fleet, node string) *atomic.Int64 {
+	var n atomic.Int64
+	f.Redis.Server().SetPreHook(func(_ *server.Peer, cmd string, args ...string) bool {
+		if cmd == "PUBLISH" && strings.Contains(args[0], node+"/") && strings.Contains(args[1], `"what":"prepare"`) {
+			n.Add(1)
+		}
+		return false
+	})
+	return &n
 }
 
 // The only other node cannot be asked yet, with most of the budget left: who is
