@@ -37,8 +37,8 @@ func StartCluster(ctx context.Context, o Options) (*Cluster, error) {
 
 func (c *Cluster) start(ctx context.Context) error {
 	for range 2 * Shards {
-		if _, err := c.add(ctx, func(dir string, port int) ([]string, error) {
-			return append(c.data(dir, port),
+		if _, err := c.add(ctx, func(at seat) ([]string, error) {
+			return append(c.data(at),
 				"--cluster-enabled", "yes", "--cluster-config-file", "nodes.conf",
 				"--cluster-node-timeout", strconv.FormatInt(c.opt.Silent.Milliseconds(), 10),
 				// Rooms of other primaries go on while one is away.
@@ -57,7 +57,7 @@ func (c *Cluster) start(ctx context.Context) error {
 		}
 	}
 	for _, s := range c.servers[1:] {
-		ip, port, _ := strings.Cut(s.Addr, ":")
+		ip, port, _ := strings.Cut(s.own, ":") // and the port of its bus by that
 		if err := first.ClusterMeet(ctx, ip, port).Err(); err != nil {
 			return fmt.Errorf("make the cluster: %w", err)
 		}

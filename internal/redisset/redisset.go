@@ -58,6 +58,10 @@ type Options struct {
 	Silent time.Duration
 	// TLS is all that the servers speak, with each other too. Nil: none of it.
 	TLS *TLS
+	// Front puts something in front of a server, and is where that listens: on the
+	// server's own host, and without TLS. All others find the server there, the
+	// servers of its set too. Nil: nothing.
+	Front func(addr string) (front string, err error)
 }
 
 // Set is a Redis of several processes.
@@ -99,10 +103,12 @@ func settled[S Set](s S, err error) (Set, error) {
 
 // Server is one redis-server, or one Sentinel.
 type Server struct {
+	// Addr is where others find it.
 	Addr string
-	// Client asks this server alone.
+	// Client asks this server alone, past what is in front of it.
 	Client *redis.Client
 
+	own   string // where it listens
 	tls   *tls.Config
 	args  []string
 	cmd   *exec.Cmd
@@ -139,7 +145,7 @@ func (s *Server) answers(ctx context.Context) error {
 			return over{fmt.Errorf("redis-server on %s ended: %s", s.Addr, s.cmd.ProcessState)}
 		default:
 		}
-		c, err := net.Dial("tcp", s.Addr) // the client's library complains aloud
+		c, err := net.Dial("tcp", s.own) // the client's library complains aloud
 		if err != nil {
 			return err
 		}
@@ -226,7 +232,7 @@ func (s *Server) Close() {
 // StartOne runs one server alone, and waits until it answers.
 func StartOne(ctx context.Context, o Options) (*Server, error) {
 	s := &set{opt: o}
-	one, err := s.add(ctx, func(dir string, port int) ([]string, error) { return s.data(dir, port), nil })
+	one, err := s.add(ctx, func(at seat) ([]string, error) { return s.data(at), nil })
 	if err != nil {
 		s.Close()
 		return nil, err
@@ -240,8 +246,14 @@ type set struct {
 	servers []*Server
 }
 
+// seat is where a server is put.
+type seat struct {
+	dir         string
+	port, front string // its own, and the one that others find it at
+}
+
 // add starts one more server, on a free port, with a directory of its own.
-func (s *set) add(ctx context.Context, args func(dir string, port int) ([]string, error)) (*Server, error) {
+func (s *set) add(ctx context.Context, args func(at seat) ([]string, error)) (*Server, error) {
 	for try := 1; ; try++ {
 		one, err := s.addAt(ctx, args)
 		var end over
@@ -253,21 +265,31 @@ func (s *set) add(ctx context.Context, args func(dir string, port int) ([]string
 	}
 }
 
-func (s *set) addAt(ctx context.Context, args func(dir string, port int) ([]string, error)) (*Server, error) {
+func (s *set) addAt(ctx context.Context, args func(at seat) ([]string, error)) (*Server, error) {
 	port, err := freePort()
 	if err != nil {
 		return nil, err
 	}
-	addr := net.JoinHostPort(host, strconv.Itoa(port))
-	dir := filepath.Join(s.opt.Dir, strconv.Itoa(port))
+	own := net.JoinHostPort(host, port)
+	addr := own
+	if s.opt.Front != nil {
+		if addr, err = s.opt.Front(own); err != nil {
+			return nil, fmt.Errorf("put something in front of redis: %w", err)
+		}
+	}
+	_, front, err := net.SplitHostPort(addr)
+	if err != nil {
+		return nil, fmt.Errorf("put something in front of redis: %w", err)
+	}
+	dir := filepath.Join(s.opt.Dir, port)
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, fmt.Errorf("make a directory for redis: %w", err)
 	}
-	one := &Server{Addr: addr, tls: s.opt.TLS.client(), Client: redis.NewClient(&redis.Options{
-		Addr: addr, TLSConfig: s.opt.TLS.client(),
+	one := &Server{Addr: addr, own: own, tls: s.opt.TLS.client(), Client: redis.NewClient(&redis.Options{
+		Addr: own, TLSConfig: s.opt.TLS.client(),
 		Protocol: 2, MaxRetries: -1, ContextTimeoutEnabled: true, DialerRetries: 1, DisableIdentity: true,
 	})}
-	if one.args, err = args(dir, port); err != nil {
+	if one.args, err = args(seat{dir, port, front}); err != nil {
 		return nil, err
 	}
 	if err := one.start(); err != nil {
@@ -296,32 +318,36 @@ const host = "127.0.0.1"
 const busPorts = 10000
 
 // freePort finds a port that is free, and its bus port too.
-func freePort() (int, error) {
+func freePort() (string, error) {
 	for range 100 {
 		l, err := net.Listen("tcp", host+":0")
 		if err != nil {
-			return 0, fmt.Errorf("find a free port: %w", err)
+			return "", fmt.Errorf("find a free port: %w", err)
 		}
 		port := l.Addr().(*net.TCPAddr).Port
 		bus, err := net.Listen("tcp", net.JoinHostPort(host, strconv.Itoa(port+busPorts)))
 		l.Close()
 		if err == nil {
 			bus.Close()
-			return port, nil
+			return strconv.Itoa(port), nil
 		}
 	}
-	return 0, errors.New("find a free port: none has a free bus port")
+	return "", errors.New("find a free port: none has a free bus port")
 }
 
 // listens are the arguments of every server.
-func (s *set) listens(dir string, port int) []string {
-	return append([]string{"--bind", host, "--dir", dir, "--logfile", filepath.Join(dir, "redis.log")}, s.opt.TLS.port(port)...)
+func (s *set) listens(at seat) []string {
+	return append([]string{"--bind", host, "--dir", at.dir, "--logfile", filepath.Join(at.dir, "redis.log")}, s.opt.TLS.port(at.port)...)
 }
 
 // data are the arguments of every server with data.
-func (s *set) data(dir string, port int) []string {
-	return append(s.listens(dir, port),
+func (s *set) data(at seat) []string {
+	args := append(s.listens(at),
 		"--save", "", "--appendonly", "yes", "--appendfsync", "no", "--repl-diskless-sync-delay", "0")
+	if at.front != at.port {
+		args = append(args, "--cluster-announce-port", at.front, "--replica-announce-port", at.front)
+	}
+	return args
 }
 
 // over is an error that no waiting mends.

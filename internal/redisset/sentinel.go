@@ -40,8 +40,8 @@ func StartSentinel(ctx context.Context, o Options) (*Sentinel, error) {
 
 func (s *Sentinel) start(ctx context.Context) error {
 	for i := range 1 + replicas {
-		one, err := s.add(ctx, func(dir string, port int) ([]string, error) {
-			args := s.data(dir, port)
+		one, err := s.add(ctx, func(at seat) ([]string, error) {
+			args := s.data(at)
 			if i > 0 {
 				args = append(args, "--replicaof", strings.Replace(s.Data[0].Addr, ":", " ", 1))
 			}
@@ -53,9 +53,9 @@ func (s *Sentinel) start(ctx context.Context) error {
 		s.Data = append(s.Data, one)
 	}
 	for range sentinels {
-		one, err := s.add(ctx, func(dir string, port int) ([]string, error) {
+		one, err := s.add(ctx, func(at seat) ([]string, error) {
 			// It writes into its file what it learns.
-			file := filepath.Join(dir, "sentinel.conf")
+			file := filepath.Join(at.dir, "sentinel.conf")
 			text := fmt.Sprintf("sentinel monitor %[1]s %[2]s %[3]d\n"+
 				"sentinel down-after-milliseconds %[1]s %[4]d\nsentinel failover-timeout %[1]s %[5]d\n",
 				Master, strings.Replace(s.Data[0].Addr, ":", " ", 1), quorum,
@@ -63,7 +63,7 @@ func (s *Sentinel) start(ctx context.Context) error {
 			if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
 				return nil, fmt.Errorf("write the sentinel's settings: %w", err)
 			}
-			return append([]string{file, "--sentinel"}, s.listens(dir, port)...), nil
+			return append([]string{file, "--sentinel"}, s.listens(at)...), nil
 		})
 		if err != nil {
 			return err

@@ -3,7 +3,6 @@ package redisset
 import (
 	"crypto/tls"
 	"crypto/x509"
-	"strconv"
 )
 
 // TLS is what servers show, and what they and their clients trust.
@@ -21,12 +20,12 @@ func (t *TLS) client() *tls.Config {
 }
 
 // port are the arguments by which a server listens.
-func (t *TLS) port(port int) []string {
+func (t *TLS) port(port string) []string {
 	if t == nil {
-		return []string{"--port", strconv.Itoa(port)}
+		return []string{"--port", port}
 	}
 	return []string{
-		"--port", "0", "--tls-port", strconv.Itoa(port),
+		"--port", "0", "--tls-port", port,
 		"--tls-cert-file", t.Cert, "--tls-key-file", t.Key, "--tls-ca-cert-file", t.CA,
 		"--tls-auth-clients", "no", "--tls-replication", "yes", "--tls-cluster", "yes",
 	}
