@@ -116,24 +116,33 @@ func TestStory_FanOutMessagesLostOnTheWayAreFilledFromTheLog(t *testing.T) {
 	if !*long {
 		one = 10 // few messages: lose more of them
 	}
-	for i, p := range s.fleet.Proxies[:2] {
+	s.spoils(s.fleet.Proxies[:2], one)
+	for _, p := range s.fleet.Proxies {
+		if n := p.Counts().Unread; n != 0 {
+			t.Errorf("%d connections were not understood by the proxy", n)
+		}
+	}
+}
+
+// spoils has messages of rooms lost on the way, one in so many, and others
+// exchanged, and ends the story.
+func (s *story) spoils(at []*fault.Proxy, one int) {
+	s.t.Helper()
+	for i, p := range at {
 		p.Set(fault.Spoil{Channel: fault.Rooms, LoseOneIn: one, SwapOneIn: one * (1 + i)})
 	}
 	s.crowd.hear(4 * s.some)
 	s.whole(slowRound)
 	var lost, swapped int64
-	for _, p := range s.fleet.Proxies {
+	for _, p := range at {
 		n := p.Counts()
 		lost, swapped = lost+n.Lost, swapped+n.Swapped
-		if n.Unread != 0 {
-			t.Errorf("%d connections were not understood by the proxy", n.Unread)
-		}
 	}
 	if lost == 0 || swapped == 0 {
-		t.Errorf("%d messages lost and %d exchanged: the fault did not happen", lost, swapped)
+		s.t.Errorf("%d messages lost and %d exchanged: the fault did not happen", lost, swapped)
 	}
 	if n := s.crowd.dropped.Load(); n != 0 {
-		t.Errorf("%d sockets were lost, want none", n)
+		s.t.Errorf("%d sockets were lost, want none", n)
 	}
 }
 

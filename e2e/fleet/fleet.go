@@ -26,7 +26,8 @@ type Options struct {
 	Env map[string]string
 	// On is what the nodes run on.
 	On On
-	// Proxied puts a fault proxy between each node and Redis, of which there is one.
+	// Proxied puts a fault proxy between each node and its one Redis, or else one in
+	// front of each server of the set.
 	Proxied bool
 	// Seed of the proxies.
 	Seed uint64
@@ -45,7 +46,7 @@ type Fleet struct {
 	// Store asks whichever it is what tests want to know.
 	Store   redis.UniversalClient
 	Nodes   []*Node
-	Proxies []*fault.Proxy // one a node, when proxied
+	Proxies []*fault.Proxy // when proxied; one a node, or one a server
 	// Balancer leads to the nodes, when balanced; else nil.
 	Balancer *Balancer
 }
@@ -63,7 +64,7 @@ func Start(t testing.TB, o Options) *Fleet {
 		f.Redis = StartRedis(t)
 		f.Store = f.Redis.Client
 	} else {
-		url = f.startSet(t, o.On)
+		url = f.startSet(t, o)
 	}
 	var listen, origins []string
 	for range o.Nodes {
@@ -83,16 +84,14 @@ func Start(t testing.TB, o Options) *Fleet {
 	}
 	for i := range o.Nodes {
 		if o.On == OneRedis {
-			url = "redis://" + f.Redis.Addr() + "/0"
-		}
-		if o.Proxied {
-			p, err := fault.Listen(f.Redis.Addr(), o.Seed+uint64(i)<<32)
-			if err != nil {
-				t.Fatal(err)
+			at := f.Redis.Addr()
+			if o.Proxied {
+				var err error
+				if at, err = f.proxy(t, at, o.Seed); err != nil {
+					t.Fatal(err)
+				}
 			}
-			t.Cleanup(p.Close)
-			f.Proxies = append(f.Proxies, p)
-			url = "redis://" + p.Addr() + "/0"
+			url = "redis://" + at + "/0"
 		}
 		env := map[string]string{
 			"GODWIT_REDIS_URL":   url,
@@ -114,6 +113,17 @@ func Start(t testing.TB, o Options) *Fleet {
 	}
 	f.Rebalance()
 	return f
+}
+
+// proxy puts one more in front of a server, and is where it listens.
+func (f *Fleet) proxy(t testing.TB, addr string, seed uint64) (string, error) {
+	p, err := fault.Listen(addr, seed+uint64(len(f.Proxies))<<32)
+	if err != nil {
+		return "", err
+	}
+	t.Cleanup(p.Close)
+	f.Proxies = append(f.Proxies, p)
+	return p.Addr(), nil
 }
 
 // Rebalance tells the balancer, if there is one, where the nodes are: one that

@@ -103,21 +103,38 @@ func (n *Node) Ready() {
 
 // Probe is nil when the node answers path with the status.
 func (n *Node) Probe(path string, status int) error {
+	got, body, err := n.get(path)
+	if err == nil && got != status {
+		err = fmt.Errorf("%s answers %d (%s), want %d", path, got, strings.TrimSpace(body), status)
+	}
+	return err
+}
+
+// Metric is the value of a metric without labels, as the node exports it.
+func (n *Node) Metric(name string) (float64, error) {
+	_, body, err := n.get("/metrics")
+	if err != nil {
+		return 0, err
+	}
+	for line := range strings.Lines(body) {
+		if value, ok := strings.CutPrefix(line, name+" "); ok {
+			return strconv.ParseFloat(strings.TrimSpace(value), 64)
+		}
+	}
+	return 0, fmt.Errorf("%s exports no %s", n.Name, name)
+}
+
+// get asks the node's admin port.
+func (n *Node) get(path string) (status int, body string, err error) {
 	c := http.Client{Timeout: 2 * time.Second}
 	resp, err := c.Get("http://" + n.Admin + path)
 	if err != nil {
-		return err
+		return 0, "", err
 	}
 	defer resp.Body.Close()
 	defer c.CloseIdleConnections()
-	body, err := io.ReadAll(io.LimitReader(resp.Body, 1<<10))
-	if err != nil {
-		return err
-	}
-	if resp.StatusCode != status {
-		return fmt.Errorf("%s answers %d (%s), want %d", path, resp.StatusCode, strings.TrimSpace(string(body)), status)
-	}
-	return nil
+	text, err := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
+	return resp.StatusCode, string(text), err
 }
 
 // Kill ends the node at once (SIGKILL).

@@ -24,7 +24,7 @@ const (
 )
 
 // startSet starts a Redis of several servers, and is its URL.
-func (f *Fleet) startSet(t testing.TB, on On) string {
+func (f *Fleet) startSet(t testing.TB, o Options) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "godwit-redis-")
 	if err != nil {
@@ -34,10 +34,14 @@ func (f *Fleet) startSet(t testing.TB, on On) string {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*Patience)
 	defer cancel()
 	kind := redisset.KindCluster
-	if on == Sentinels {
+	if o.On == Sentinels {
 		kind = redisset.KindSentinel
 	}
-	set, err := redisset.Start(ctx, kind, redisset.Options{Dir: dir, Silent: silent})
+	var front func(addr string) (string, error)
+	if o.Proxied {
+		front = func(addr string) (string, error) { return f.proxy(t, addr, o.Seed) }
+	}
+	set, err := redisset.Start(ctx, kind, redisset.Options{Dir: dir, Silent: silent, Front: front})
 	if err != nil {
 		t.Fatal(err)
 	}
