@@ -66,6 +66,14 @@ func (t *Track[T]) State() State { return t.state }
 // Position is the epoch and the last seq delivered.
 func (t *Track[T]) Position() (epoch string, head uint64) { return t.epoch, t.head }
 
+// Noticed is the newest entry that is known to exist, delivered or not.
+func (t *Track[T]) Noticed() (epoch string, seq uint64) {
+	if t.state == Starting {
+		return t.ahead, t.aheadNoted
+	}
+	return t.epoch, t.noticed
+}
+
 // Start sets the position from which the order goes on.
 func (t *Track[T]) Start(epoch string, head uint64) Step[T] {
 	t.state, t.epoch, t.head = Live, epoch, head

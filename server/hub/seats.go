@@ -30,6 +30,9 @@ type Seat struct {
 	// the room that it sits in.
 	Epoch string
 	After uint64
+	// Held is how many ephemeral events had passed when the room was first held for
+	// the seat. Owned by the room, too.
+	Held uint64
 }
 
 // Seats are the local members of one room. Not safe for concurrent use: the

@@ -3,7 +3,6 @@ package relay
 import (
 	"fmt"
 	"math"
-	"slices"
 	"strconv"
 	"sync"
 	"testing"
@@ -163,94 +162,6 @@ func TestRelay_WhoIsPutOutIsToldOnceAndGetsNothingMore(t *testing.T) {
 		}
 		if _, out := cy.told(); out != 0 {
 			t.Error("cy was told that it was put out")
-		}
-	})
-}
-
-func TestHold_ASeatTakenLateMissesNothing(t *testing.T) {
-	for _, c := range []struct {
-		name     string
-		hold     bool
-		messages int
-		want     bool // at once, with no read of the log
-	}{
-		{"nothing meanwhile", false, 0, true},
-		{"held, a few meanwhile", true, 10, true},
-		{"held, as many as are kept", true, recentMax, true},
-		{"held, one more than are kept", true, recentMax + 1, false},
-		{"not held", false, 1, false},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			bubble(t, func(t *testing.T, w *world) {
-				n := w.node()
-				ann := n.sit(1, "ann") // keeps the room's order going
-				bob := n.enter(2, "bob")
-				synctest.Wait()
-				if c.hold {
-					bob.room.Hold()
-				}
-				last := bob.at.Seq
-				for range c.messages {
-					last = ann.say(`"meanwhile"`)
-				}
-				synctest.Wait()
-				if got := bob.room.Sit(bob.seat, bob.at.Epoch, bob.at.Seq, bob.at.Seq); got != c.want {
-					t.Fatalf("seated %t, want %t", got, c.want)
-				}
-				if !c.want {
-					bob.has("not seated", 1, 0)
-					return
-				}
-				bob.has("seated", bob.at.Seq+1, last)
-				if epoch, seq := bob.room.Delivered(bob.seat); epoch != bob.at.Epoch || seq != last {
-					t.Errorf("delivered up to %s/%d, want %s/%d", epoch, seq, bob.at.Epoch, last)
-				}
-				last = ann.say(`"live"`)
-				synctest.Wait()
-				bob.has("live", bob.at.Seq+1, last)
-			})
-		})
-	}
-}
-
-// A member reads the log while others go on talking, and is seated as soon as
-// what it has read meets what is at hand.
-func TestHold_ReplayMeetsTheLiveOrderWhileOthersTalk(t *testing.T) {
-	bubble(t, func(t *testing.T, w *world) {
-		n := w.node()
-		ann := n.sit(1, "ann")
-		bob := n.enter(2, "bob")
-		bob.room.Hold()
-		talked := make(chan uint64)
-		go func() {
-			last := uint64(0)
-			for range 2000 {
-				last = ann.say(`"x"`)
-			}
-			talked <- last
-		}()
-		var got []uint64
-		pos := bob.at.Seq
-		for !bob.room.Sit(bob.seat, bob.at.Epoch, pos, bob.at.Seq) {
-			page, err := n.store.Read(t.Context(), lobby, pos+1, math.MaxInt64, 50)
-			if err != nil {
-				t.Fatal(err)
-			}
-			for _, e := range page.Entries {
-				got = append(got, e.Seq)
-				pos = e.Seq
-			}
-		}
-		bob.room.Release()
-		last := <-talked
-		synctest.Wait()
-		got = append(got, bob.seqs()...)
-		var want []uint64
-		for seq := bob.at.Seq + 1; seq <= last; seq++ {
-			want = append(want, seq)
-		}
-		if !slices.Equal(got, want) {
-			t.Errorf("read and heard %v, want %d..%d", got, bob.at.Seq+1, last)
 		}
 	})
 }

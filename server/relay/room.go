@@ -14,14 +14,7 @@ import (
 	"godwit/wire"
 )
 
-const (
-	// recentMax is how many events a room remembers while somebody catches up,
-	// so that the joint of replay and live needs no further read.
-	recentMax = 512
-	// recentBytes bounds the same in bytes of data.
-	recentBytes = 256 << 10
-	rejoinLimit = 16 // seats of one room that rejoin at once
-)
+const rejoinLimit = 16 // seats of one room that rejoin at once
 
 // Room is one room that this node follows.
 type Room struct {
@@ -41,9 +34,7 @@ type Room struct {
 	resetting bool
 	epochs    chan struct{} // closed when the reset under way is over
 	left      string        // the epoch before the last reset
-	holds     int
-	recent    []*wire.RoomEvent
-	bytes     int        // of recent
+	recent    recent
 	reaches   []reach    // who waits for a position
 	wrote     store.Head // newest entry that this node appended
 	said      store.Head // wrote, when the head was put on the list to be said again
@@ -82,25 +73,10 @@ func (rm *Room) position() store.Known {
 	return store.Known{Epoch: epoch, Seq: head, TS: rm.ts}
 }
 
-// Hold keeps what is delivered from here on at hand, until Release.
-func (rm *Room) Hold() {
-	rm.mu.Lock()
-	defer rm.mu.Unlock()
-	rm.holds++
-}
-
-// Release ends Hold.
-func (rm *Room) Release() {
-	rm.mu.Lock()
-	defer rm.mu.Unlock()
-	if rm.holds--; rm.holds == 0 {
-		rm.recent, rm.bytes = nil, 0
-	}
-}
-
 // Sit seats a member that has everything up to `after` of an epoch: what comes
 // next it gets live. head is the room's, read from the store once the room was
-// Ready: where the node has no order yet, it begins there. Sit says false, and
+// Ready: where the node has no order yet, it begins there, and ephemeral events
+// that came behind it are for the member, too. Sit says false, and
 // seats nobody, when the node is further than `after` and what lies between is
 // not at hand: read it from the log and ask again.
 func (rm *Room) Sit(seat *hub.Seat, epoch string, after, head uint64) bool {
@@ -113,45 +89,19 @@ func (rm *Room) Sit(seat *hub.Seat, epoch string, after, head uint64) bool {
 	}
 	seat.Epoch, seat.After = epoch, after
 	have, now := rm.track.Position()
+	if !rm.resetting && have == epoch && after < now && !rm.recent.has(after+1) {
+		return false
+	}
+	rm.seats.Put(seat)
 	switch {
 	case rm.resetting: // it is placed with the others
-		rm.seats.Put(seat)
 	case have != epoch:
-		rm.seats.Put(seat)
 		rm.startReset()
-	case after < now:
-		i := rm.indexRecent(after + 1)
-		if i < 0 {
-			return false
-		}
-		rm.seats.Put(seat)
-		one := hub.Seats{}
-		one.Put(seat)
-		for _, ev := range rm.recent[i:] {
-			told, expelled := one.Deliver(epoch, ev)
-			rm.relay.Stats.Told.Add(uint64(told))
-			for _, out := range expelled {
-				rm.seats.Remove(out)
-				rm.expelLater([]*hub.Seat{out})
-			}
-		}
-		seat.After = now
 	default:
-		rm.seats.Put(seat)
+		rm.catchUp(seat, head)
+		seat.After = max(after, now)
 	}
 	return true
-}
-
-// indexRecent is where in recent the entry seq stands, or -1.
-func (rm *Room) indexRecent(seq uint64) int {
-	if len(rm.recent) == 0 || rm.recent[0].Seq > seq {
-		return -1
-	}
-	i := int(seq - rm.recent[0].Seq)
-	if i >= len(rm.recent) {
-		return -1
-	}
-	return i
 }
 
 // Stand takes a seat away. The room is still open: Close it.
@@ -186,8 +136,9 @@ func (rm *Room) heard(m store.Message, came time.Duration, whole bool) {
 	case m.Entry == nil:
 		out = rm.apply(rm.track.Announced(m.Epoch, m.Head))
 	case m.Entry.Seq == 0:
-		epoch, _ := rm.track.Position()
+		epoch, newest := rm.track.Noticed()
 		t := rm.timed(m.Entry, came, false)
+		rm.recent.keep(t.RoomEvent, newest)
 		told, _ := rm.seats.Deliver("", t.RoomEvent)
 		rm.delivered(epoch, t, told)
 	case !rm.sound(m, whole):
@@ -222,9 +173,7 @@ func (rm *Room) apply(step order.Step[timed]) (expelled []*hub.Seat) {
 	for _, t := range step.Deliver {
 		ev := t.RoomEvent
 		rm.ts = ev.TS
-		if rm.holds > 0 {
-			rm.remember(ev)
-		}
+		rm.recent.keep(ev, 0)
 		if ev.InCall != nil {
 			rm.relay.changed(*ev.InCall)
 			rm.relay.call(rm, store.Head{Epoch: epoch, Seq: ev.Seq}, *ev.InCall)
@@ -250,16 +199,6 @@ func (rm *Room) apply(step order.Step[timed]) (expelled []*hub.Seat) {
 	}
 	rm.reached()
 	return expelled
-}
-
-func (rm *Room) remember(ev *wire.RoomEvent) {
-	rm.recent = append(rm.recent, ev)
-	rm.bytes += len(ev.Data)
-	for len(rm.recent) > recentMax || rm.bytes > recentBytes && len(rm.recent) > 1 {
-		rm.bytes -= len(rm.recent[0].Data)
-		rm.recent[0] = nil
-		rm.recent = rm.recent[1:]
-	}
 }
 
 // Lost says that the store answered a write that it does not know the room.
@@ -355,7 +294,7 @@ func (rm *Room) rejoin(ctx context.Context, known store.Known) bool {
 			Members: Members(r.Members), More: r.Count > len(r.Members), InCall: r.InCall,
 		})
 	}
-	rm.recent, rm.bytes = nil, 0
+	rm.recent.forget()
 	rm.relay.roster.Renewed(rm.name)
 	if rm.left = known.Epoch; rm.left == epoch {
 		rm.left = ""

@@ -201,7 +201,7 @@ func (n *node) enter(client uint32, user string) *guest {
 // open is enter, with the room held until the seat is taken.
 func (n *node) open(client uint32, user string) *guest {
 	n.w.Helper()
-	n.Open(lobby).Hold()
+	n.Open(lobby).Hold(&hub.Seat{})
 	g := n.enter(client, user)
 	n.Close(g.room) // enter has its own reference
 	return g
@@ -253,14 +253,25 @@ func (g *guest) Rejoin(ctx context.Context, room string, known store.Known) (sto
 // say appends a message through the store, and returns its seq.
 func (g *guest) say(data string) uint64 {
 	g.w.Helper()
+	return g.send(store.Draft{Data: []byte(data)})
+}
+
+// whisper sends an ephemeral message through the store.
+func (g *guest) whisper(data string) {
+	g.w.Helper()
+	g.send(store.Draft{Data: []byte(data), Ephemeral: true})
+}
+
+func (g *guest) send(d store.Draft) uint64 {
+	g.w.Helper()
 	ch := make(chan error, 1)
 	var sent store.Sent
-	g.store.Send(g.w.Context(), lobby, g.Member, g.room.Known(), store.Draft{Data: []byte(data)}, func(s store.Sent, err error) {
+	g.store.Send(g.w.Context(), lobby, g.Member, g.room.Known(), d, func(s store.Sent, err error) {
 		sent = s
 		ch <- err
 	})
 	if err := <-ch; err != nil {
-		g.w.Fatalf("say %s: %v", data, err)
+		g.w.Fatalf("send %s: %v", d.Data, err)
 	}
 	return sent.Seq
 }
@@ -275,6 +286,18 @@ func (g *guest) seqs() []uint64 {
 	out := make([]uint64, len(g.got))
 	for i, ev := range g.got {
 		out[i] = ev.Seq
+	}
+	return out
+}
+
+// data are those of the messages that came.
+func (g *guest) data() (out []string) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, ev := range g.got {
+		if ev.Kind == wire.KindMessage {
+			out = append(out, string(ev.Data))
+		}
 	}
 	return out
 }

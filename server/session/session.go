@@ -385,8 +385,8 @@ func (p *place) Name() string { return p.room.Name() }
 // after its position.
 func (s *Session) newPlace(room string) *place {
 	p := &place{room: s.door.Relay.Open(room), held: true}
-	p.room.Hold()
 	p.seat = &hub.Seat{Ear: s, Reader: address.Reader{User: s.who.User, Client: s.who.Client, Open: true}}
+	p.room.Hold(p.seat)
 	return p
 }
 
