@@ -35,6 +35,7 @@ import (
 //	ann> TEXT                          one text frame
 //	ann>text HEX, ann>binary HEX
 //	ann< PATTERN                       the next frame, JSON
+//	ann<? PATTERN                      the next frame, or else the one behind it: they come in either order
 //	ann<~ TEXT                         the next frame holds this text
 //	ann< close 4400                    the end
 //	ann drops                          no word
@@ -47,6 +48,7 @@ type transcript struct {
 	node   *fleet.Node
 	people map[string]*raw.Conn
 	vars   map[string]string
+	kept   map[*raw.Conn]string // the frame that another one was taken before
 	id     int
 }
 
@@ -76,7 +78,7 @@ func TestTranscripts(t *testing.T) {
 				first := at + 1
 				at += strings.Count(part, "\n") + 1
 				t.Run(title, func(t *testing.T) {
-					tr := &transcript{t: t, node: f.Nodes[0], people: map[string]*raw.Conn{}, vars: map[string]string{}}
+					tr := &transcript{t: t, node: f.Nodes[0], people: map[string]*raw.Conn{}, vars: map[string]string{}, kept: map[*raw.Conn]string{}}
 					for i, line := range strings.Split(body, "\n") {
 						if line = strings.TrimSpace(line); line == "" || line[0] == '#' {
 							continue
@@ -94,7 +96,7 @@ func TestTranscripts(t *testing.T) {
 func clip(s string) string { return s[:min(len(s), 300)] }
 
 var (
-	spoken = regexp.MustCompile(`^([a-z]+)(>text|>binary|>|<~|<) (.*)$`)
+	spoken = regexp.MustCompile(`^([a-z]+)(>text|>binary|>|<~|<[?]|<) (.*)$`)
 	named  = regexp.MustCompile(`\$[a-z][a-z0-9_.]*`)
 )
 
@@ -201,7 +203,7 @@ func (tr *transcript) speak(c *raw.Conn, how, what string) error {
 		if err != nil {
 			return err
 		}
-		if text := c.Rest(); text != "" {
+		if text := tr.kept[c] + c.Rest(); text != "" {
 			return fmt.Errorf("before the close came %s", text)
 		}
 		if end.Code.String() != code {
@@ -209,17 +211,36 @@ func (tr *transcript) speak(c *raw.Conn, how, what string) error {
 		}
 		return nil
 	}
-	text, err := c.NextText(ctx)
-	switch {
-	case err != nil:
-		return err
-	case how == "<~" && !strings.Contains(text, what):
-		return fmt.Errorf("got %s", text)
-	case how == "<~":
+	text := tr.kept[c]
+	delete(tr.kept, c)
+	if text == "" {
+		var err error
+		if text, err = c.NextText(ctx); err != nil {
+			return err
+		}
+	}
+	if how == "<~" {
+		if !strings.Contains(text, what) {
+			return fmt.Errorf("got %s", text)
+		}
 		return nil
 	}
+	bad := tr.is(what, text)
+	if bad == nil || how != "<?" {
+		return bad
+	}
+	tr.kept[c] = text
+	text, err := c.NextText(ctx)
+	if err != nil {
+		return errors.Join(bad, err)
+	}
+	return tr.is(what, text)
+}
+
+// is holds a frame against a pattern.
+func (tr *transcript) is(pattern, text string) error {
 	var want, got any
-	if err := parse(what, &want); err != nil {
+	if err := parse(pattern, &want); err != nil {
 		return fmt.Errorf("the pattern: %w", err)
 	}
 	if err := parse(text, &got); err != nil {
