@@ -149,10 +149,8 @@ func (s *story) spoils(at []*fault.Proxy, one int) {
 func TestStory_DeafSubscriptionsAreNoticedAndReplaced(t *testing.T) {
 	longOnly(t)
 	s := tell(t, fleet.Options{Proxied: true})
-	for _, p := range s.fleet.Proxies {
-		p.Set(fault.Spoil{Deaf: true})
-		s.crowd.hear(s.some)
-		p.Set(fault.Spoil{})
+	for i := range s.fleet.Nodes {
+		s.deafens(s.fleet.Proxies[i:i+1], s.fleet.Nodes[i:i+1])
 	}
 	s.whole(catchUp)
 }
