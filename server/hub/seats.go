@@ -109,6 +109,13 @@ func PutsOut(ev *wire.RoomEvent, client uint32) bool {
 		(ev.Reason == wire.LeftClosed || ev.Reason == wire.LeftKicked && ev.From.Client == client)
 }
 
+// Deliver hands an entry of an epoch to this seat alone. It says whether it is for the
+// seat, and whether it puts it out.
+func (seat *Seat) Deliver(epoch string, ev *wire.RoomEvent) (told, expelled bool) {
+	told = seat.deliver(epoch, Address(ev), ev)
+	return told, told && PutsOut(ev, seat.Reader.Client)
+}
+
 func (seat *Seat) deliver(epoch string, e address.Entry, ev *wire.RoomEvent) bool {
 	if e.Seq != 0 && (seat.Epoch != epoch || e.Seq <= seat.After) || !address.Receives(e, seat.Reader) {
 		return false

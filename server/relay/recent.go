@@ -78,20 +78,17 @@ func (rm *Room) Release() {
 // held for it, and behind the entry that was the head when it came in. Called with
 // mu held.
 func (rm *Room) catchUp(seat *hub.Seat, head uint64) {
-	if len(rm.recent.events) == 0 {
-		return
-	}
-	one := hub.Seats{}
-	one.Put(seat)
 	for _, e := range rm.recent.events {
 		if e.Seq == 0 && (e.nth < seat.Held || e.behind < head) {
 			continue
 		}
-		told, expelled := one.Deliver(seat.Epoch, e.RoomEvent)
-		rm.relay.Stats.Told.Add(uint64(told))
-		for _, out := range expelled {
-			rm.seats.Remove(out)
-			rm.expelLater([]*hub.Seat{out})
+		told, expelled := seat.Deliver(seat.Epoch, e.RoomEvent)
+		if told {
+			rm.relay.Stats.Told.Add(1)
+		}
+		if expelled {
+			rm.seats.Remove(seat)
+			rm.expelLater([]*hub.Seat{seat})
 		}
 	}
 }

@@ -138,9 +138,8 @@ func TestHold_EphemeralEventsWaitForASeat(t *testing.T) {
 					}
 					synctest.Wait()
 				}
-				hold := &hub.Seat{}
 				room := n.Open(lobby)
-				room.Hold(hold)
+				room.Hold(&hub.Seat{})
 				<-room.Ready()
 				var bob *guest
 				if c.late { // he was in before, and comes back

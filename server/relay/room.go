@@ -89,18 +89,17 @@ func (rm *Room) Sit(seat *hub.Seat, epoch string, after, head uint64) bool {
 	}
 	seat.Epoch, seat.After = epoch, after
 	have, now := rm.track.Position()
-	if !rm.resetting && have == epoch && after < now && !rm.recent.has(after+1) {
+	if rm.resetting || have != epoch { // it is placed with the others
+		rm.seats.Put(seat)
+		rm.startReset()
+		return true
+	}
+	if after < now && !rm.recent.has(after+1) {
 		return false
 	}
 	rm.seats.Put(seat)
-	switch {
-	case rm.resetting: // it is placed with the others
-	case have != epoch:
-		rm.startReset()
-	default:
-		rm.catchUp(seat, head)
-		seat.After = max(after, now)
-	}
+	rm.catchUp(seat, head)
+	seat.After = max(after, now)
 	return true
 }
 
