@@ -49,9 +49,7 @@ func TestStory_OnSetsDeafSubscriptionsAreNoticedAndReplaced(t *testing.T) {
 		s.deafens(s.fleet.Proxies, s.fleet.Nodes)
 		t.Logf("everybody hears again after %s", s.heardAgain(s.crowd.rooms))
 		s.whole(catchUp)
-		if n := s.crowd.dropped.Load(); n != 0 {
-			t.Errorf("%d sockets were lost, want none", n)
-		}
+		s.keptSockets()
 	})
 }
 

@@ -77,6 +77,14 @@ func (s *story) whole(within time.Duration) ledger.Report {
 	return r
 }
 
+// keptSockets says that no client has lost a socket.
+func (s *story) keptSockets() {
+	s.t.Helper()
+	if n := s.crowd.dropped.Load(); n != 0 {
+		s.t.Errorf("%d sockets were lost, want none", n)
+	}
+}
+
 func (s *story) pick() *fleet.Node { return s.fleet.Nodes[s.rng.IntN(len(s.fleet.Nodes))] }
 
 func TestStory_NodeKilledLosesNothingAndNobodySeemsToLeave(t *testing.T) {
@@ -105,9 +113,7 @@ func TestStory_SubscriptionsKilledLoseNothing(t *testing.T) {
 		s.crowd.hear(s.some / 2)
 	}
 	s.whole(catchUp)
-	if n := s.crowd.dropped.Load(); n != 0 {
-		t.Errorf("%d sockets were lost, want none", n)
-	}
+	s.keptSockets()
 }
 
 func TestStory_FanOutMessagesLostOnTheWayAreFilledFromTheLog(t *testing.T) {
@@ -141,9 +147,7 @@ func (s *story) spoils(at []*fault.Proxy, one int) {
 	if lost == 0 || swapped == 0 {
 		s.t.Errorf("%d messages lost and %d exchanged: the fault did not happen", lost, swapped)
 	}
-	if n := s.crowd.dropped.Load(); n != 0 {
-		s.t.Errorf("%d sockets were lost, want none", n)
-	}
+	s.keptSockets()
 }
 
 func TestStory_DeafSubscriptionsAreNoticedAndReplaced(t *testing.T) {
@@ -189,9 +193,7 @@ func TestStory_RedisRestartedWithItsDataLosesNothing(t *testing.T) {
 		s.crowd.hear(s.some)
 	}
 	s.whole(catchUp)
-	if n := s.crowd.dropped.Load(); n != 0 {
-		t.Errorf("%d sockets were lost, want none", n)
-	}
+	s.keptSockets()
 }
 
 func TestStory_RedisWipedResetsRoomsAndKeepsSessions(t *testing.T) {
@@ -209,9 +211,7 @@ func TestStory_RedisWipedResetsRoomsAndKeepsSessions(t *testing.T) {
 	if r.Excused < places {
 		t.Errorf("%d breaks were told, want one a member and wipe at least (%d members)", r.Excused, places)
 	}
-	if n := s.crowd.dropped.Load(); n != 0 {
-		t.Errorf("%d sockets were lost, want none", n)
-	}
+	s.keptSockets()
 	if n := s.crowd.lost.Load(); n != 0 {
 		t.Errorf("%d sessions were lost, want none", n)
 	}
