@@ -22,6 +22,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"godwit/internal/freeport"
 	"godwit/internal/redisset"
 )
 
@@ -208,10 +209,11 @@ func (f *fleet) redis(ctx context.Context, dir string) (p *proc, url string, err
 		return nil, "", usage{fmt.Errorf("redis-server is not installed; type: sudo apt-get install redis-server (%w)", err)}
 	}
 	for try := 1; ; try++ { // another process may take the port meanwhile
-		port, err := freePort("127.0.0.1", 0)
+		free, err := freeport.Find("127.0.0.1", 1)
 		if err != nil {
 			return nil, "", err
 		}
+		port := free[0]
 		p, err = f.start("redis", nil, server, "--bind", "127.0.0.1", "--port", strconv.Itoa(port),
 			"--save", "", "--appendonly", "no", "--dir", dir)
 		if err != nil {
@@ -274,15 +276,16 @@ func devAddr(asked, otherwise string, nth int) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("find an address: %w", err)
 	}
-	want, err := strconv.Atoi(port)
-	if err != nil {
-		return "", fmt.Errorf("find an address: %w", err)
+	if port != "0" {
+		if l, err := net.Listen("tcp", addr); err == nil {
+			return addr, l.Close()
+		}
 	}
-	free, err := freePort(host, want)
+	free, err := freeport.Find(host, 1)
 	if err != nil {
-		free, err = freePort(host, 0)
+		return "", err
 	}
-	return net.JoinHostPort(host, strconv.Itoa(free)), err
+	return net.JoinHostPort(host, strconv.Itoa(free[0])), nil
 }
 
 // nthAddr is the nth address from a first one: the same host, the next ports.
@@ -293,16 +296,6 @@ func nthAddr(first string, nth int) string {
 		return first
 	}
 	return net.JoinHostPort(host, strconv.Itoa(n+nth))
-}
-
-// freePort finds a free port of a host: this one, or any if it is 0.
-func freePort(host string, want int) (int, error) {
-	l, err := net.Listen("tcp", net.JoinHostPort(host, strconv.Itoa(want)))
-	if err != nil {
-		return 0, fmt.Errorf("find a free port: %w", err)
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port, nil
 }
 
 // start starts a process whose output is passed on with a mark. It ends with

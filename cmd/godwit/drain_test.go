@@ -12,6 +12,7 @@ import (
 
 	"godwit/client"
 	"godwit/e2e/raw"
+	"godwit/internal/freeport"
 	"godwit/internal/redistest"
 	"godwit/wire"
 )
@@ -29,12 +30,9 @@ type crew struct {
 func startCrew(t *testing.T) *crew {
 	t.Helper()
 	redis := redistest.Start(t)
-	var ports [2]int
-	for i := range ports {
-		var err error
-		if ports[i], err = freePort("127.0.0.1", 0); err != nil {
-			t.Fatal(err)
-		}
+	ports, err := freeport.Find("127.0.0.1", 2)
+	if err != nil {
+		t.Fatal(err)
 	}
 	at := func(i int) string { return fmt.Sprintf("ws://127.0.0.1:%d", ports[i]) }
 	c := &crew{}

@@ -13,6 +13,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"godwit/internal/freeport"
 )
 
 const (
@@ -142,18 +144,14 @@ func (f *soakFleet) add(ctx context.Context, nodes int, run string) (again bool,
 
 // newSoakNode finds a place for a node, which it keeps over its lives.
 func newSoakNode(i int, run string) (n *soakNode, listen string, err error) {
-	public, err := freePort(soakHost, 0)
+	ports, err := freeport.Find(soakHost, 2)
 	if err != nil {
 		return nil, "", err
 	}
-	admin, err := freePort(soakHost, 0)
-	if err != nil {
-		return nil, "", err
-	}
-	listen = net.JoinHostPort(soakHost, strconv.Itoa(public))
+	listen = net.JoinHostPort(soakHost, strconv.Itoa(ports[0]))
 	n = &soakNode{name: "n" + strconv.Itoa(i+1), url: "ws://" + listen + "/v1/ws"}
 	n.id = run + "-" + n.name
-	n.admin = net.JoinHostPort(soakHost, strconv.Itoa(admin))
+	n.admin = net.JoinHostPort(soakHost, strconv.Itoa(ports[1]))
 	n.vars = []string{"GODWIT_NODE_ID=" + n.id, "GODWIT_LISTEN=" + listen, "GODWIT_ADMIN_LISTEN=" + n.admin}
 	return n, listen, nil
 }

@@ -67,13 +67,9 @@ func Start(t testing.TB, o Options) *Fleet {
 		url = f.startSet(t, o)
 	}
 	var listen, origins []string
-	for range o.Nodes {
-		addr := "127.0.0.1:0"
-		if o.Directed {
-			addr = "127.0.0.1:" + strconv.Itoa(freePort(t))
-			origins = append(origins, "ws://"+addr)
-		}
-		listen = append(listen, addr)
+	for _, port := range freePorts(t, o.Nodes) {
+		addr := "127.0.0.1:" + strconv.Itoa(port)
+		listen, origins = append(listen, addr), append(origins, "ws://"+addr)
 	}
 	if o.Balanced {
 		var err error

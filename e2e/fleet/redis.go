@@ -3,7 +3,6 @@ package fleet
 import (
 	"context"
 	"fmt"
-	"net"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -12,6 +11,8 @@ import (
 	"testing"
 
 	"github.com/redis/go-redis/v9"
+
+	"godwit/internal/freeport"
 )
 
 // Redis is one redis-server with its data on disk.
@@ -38,7 +39,7 @@ func StartRedis(t testing.TB) *Redis {
 	t.Cleanup(func() { os.RemoveAll(r.dir) })
 	// Another process may take a free port before the server does: try again.
 	for try := 0; ; try++ {
-		r.port = freePort(t)
+		r.port = freePorts(t, 1)[0]
 		err := r.start()
 		if err == nil {
 			break
@@ -62,14 +63,13 @@ func (r *Redis) start() error {
 	})
 }
 
-func freePort(t testing.TB) int {
+func freePorts(t testing.TB, n int) []int {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	ports, err := freeport.Find("127.0.0.1", n)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer ln.Close()
-	return ln.Addr().(*net.TCPAddr).Port
+	return ports
 }
 
 // Addr is host and port of the server.

@@ -21,6 +21,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"godwit/internal/freeport"
 	"godwit/internal/freeze"
 )
 
@@ -266,10 +267,11 @@ func (s *set) add(ctx context.Context, args func(at seat) ([]string, error)) (*S
 }
 
 func (s *set) addAt(ctx context.Context, args func(at seat) ([]string, error)) (*Server, error) {
-	port, err := freePort()
+	ports, err := freeport.Find(host, 1, busPorts)
 	if err != nil {
 		return nil, err
 	}
+	port := strconv.Itoa(ports[0])
 	own := net.JoinHostPort(host, port)
 	addr := own
 	if s.opt.Front != nil {
@@ -316,24 +318,6 @@ const host = "127.0.0.1"
 
 // busPorts is how far the port of a Cluster's bus is from the server's own.
 const busPorts = 10000
-
-// freePort finds a port that is free, and its bus port too.
-func freePort() (string, error) {
-	for range 100 {
-		l, err := net.Listen("tcp", host+":0")
-		if err != nil {
-			return "", fmt.Errorf("find a free port: %w", err)
-		}
-		port := l.Addr().(*net.TCPAddr).Port
-		bus, err := net.Listen("tcp", net.JoinHostPort(host, strconv.Itoa(port+busPorts)))
-		l.Close()
-		if err == nil {
-			bus.Close()
-			return strconv.Itoa(port), nil
-		}
-	}
-	return "", errors.New("find a free port: none has a free bus port")
-}
 
 // listens are the arguments of every server.
 func (s *set) listens(at seat) []string {
