@@ -4,6 +4,7 @@ import (
 	"io"
 	"net"
 	"slices"
+	"strconv"
 	"testing"
 )
 
@@ -31,12 +32,8 @@ func named(t *testing.T, name string) (addr string) {
 }
 
 func TestBalancer_LeadsToEachInTurnThatTakesAConnection(t *testing.T) {
-	gone, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	gone.Close()
-	b, err := Balance(named(t, "a"), gone.Addr().String(), named(t, "b"))
+	gone := "127.0.0.1:" + strconv.Itoa(freePorts(t, 1)[0])
+	b, err := Balance(named(t, "a"), gone, named(t, "b"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -60,7 +57,7 @@ func TestBalancer_LeadsToEachInTurnThatTakesAConnection(t *testing.T) {
 	if want := []string{"a", "b", "b", "a", "b", "b"}; !slices.Equal(got, want) {
 		t.Errorf("led to %v, want %v", got, want)
 	}
-	b.To(gone.Addr().String())
+	b.To(gone)
 	if got := who(); got != "" {
 		t.Errorf("led to %q, and nobody is there", got)
 	}
