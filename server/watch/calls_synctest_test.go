@@ -240,8 +240,11 @@ func TestCalls_WhoIsLateIsOutWhicheverNodesAreLeft(t *testing.T) {
 		for name, s := range map[string]*station{"a": a, "b": b} {
 			before := s.Writes.Load()
 			time.Sleep(time.Minute)
-			if n := s.Writes.Load() - before; n != 0 || len(s.rooms) != 0 {
-				t.Errorf("%s: %d writes for a room without a call, %d rooms known", name, n, len(s.rooms))
+			s.mu.Lock()
+			n, known := s.Writes.Load()-before, len(s.rooms)
+			s.mu.Unlock()
+			if n != 0 || known != 0 {
+				t.Errorf("%s: %d writes for a room without a call, %d rooms known", name, n, known)
 			}
 		}
 	})
