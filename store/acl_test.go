@@ -7,8 +7,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/redis/go-redis/v9"
-
 	"godwit/internal/redisset"
 	"godwit/internal/redistest"
 	"godwit/rules/presence"
@@ -86,13 +84,13 @@ func TestACL_TheRulesOfThePageAreEnough(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s := open(t, Config{URL: strings.Replace(c.url, "://", "://godwit:PASSWORD@", 1), Wait: c.wait, Timeout: 10 * time.Second})
 			allowed(t, c.servers, func() { everything(t, s) })
-			if c, ok := s.rdb.(*redis.Client); ok {
-				conn := c.Conn()
+			if s.direct != nil {
+				conn := s.direct.Conn()
 				defer conn.Close()
 				if err := isPrimary(t.Context(), conn); err != nil {
 					t.Errorf("role: %v", err)
 				}
-				if err := c.Set(t.Context(), "other", "1", 0).Err(); err == nil {
+				if err := s.direct.Set(t.Context(), "other", "1", 0).Err(); err == nil {
 					t.Error("it may write beside its own keys")
 				}
 			}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"slices"
 	"time"
 
@@ -20,21 +21,26 @@ const reloadEvery = time.Second
 func (s *Store) connect(p place) {
 	switch p.kind {
 	case sentinel:
-		s.share(redis.NewFailoverClient(s.sentinelOptions(p)), redis.NewFailoverClient(s.sentinelOptions(p)))
+		s.share(redis.NewFailoverClient(s.sentinelOptions(p)))
 	case cluster:
 		s.cluster = newCluster(s.clusterOptions(p), s.cfg.Sharded.tells())
 		s.rdb = s.cluster.rdb
 	default:
-		one := s.singleOptions(p.one)
-		same := *one
-		s.share(redis.NewClient(one), redis.NewClient(&same))
+		s.share(redis.NewClient(s.singleOptions(p.one)))
 	}
 }
 
-// share has the callers of rdb share the pipelines that direct carries.
-func (s *Store) share(direct, rdb *redis.Client) {
-	s.direct, s.rdb = direct, rdb
+// share has the callers of rdb share the pipelines that direct carries. rdb has no
+// connection of its own: the library has a client's hooks take what opens one, too, so
+// that its password, and the question whether a primary is there, would go by direct.
+func (s *Store) share(direct *redis.Client) {
+	none := s.singleOptions(&redis.Options{})
+	none.Dialer = func(context.Context, string, string) (net.Conn, error) {
+		return nil, errors.New("the client that shares pipelines has no connection of its own")
+	}
+	rdb := redis.NewClient(none)
 	rdb.AddHook(newAutopipeline(direct, s.cfg.Timeout))
+	s.direct, s.rdb = direct, rdb
 }
 
 func (s *Store) singleOptions(opt *redis.Options) *redis.Options {

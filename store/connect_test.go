@@ -1,11 +1,18 @@
 package store
 
 import (
+	"context"
 	"errors"
+	"net"
+	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/redis/go-redis/v9"
+
+	"godwit/internal/redisset"
 	"godwit/internal/redistest"
 	"godwit/rules/presence"
 )
@@ -44,5 +51,101 @@ func TestConnect_WhereRedisLetsNobodyInNothingIsAnAnswer(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// What hears opens connections of its own: as the user of the URL, too, and nowhere
+// but where a command may go. They were let in as nobody once, and where that is not
+// enough, no client could log in.
+func TestConnect_WhoHearsIsLetInAsWhoAsks(t *testing.T) {
+	one, many, watched := redistest.Start(t), redistest.Cluster(t), redistest.Sentinel(t)
+	rules, _ := aclRules(t)
+	for name, c := range map[string]struct {
+		url     string
+		servers []*redisset.Server
+	}{
+		"redis":    {one.URL(), []*redisset.Server{one.Server}},
+		"cluster":  {many.URL(), many.Servers()},
+		"sentinel": {watched.URL(), watched.Data},
+	} {
+		t.Run(name, func(t *testing.T) {
+			setUser(t, rules, c.servers...)
+			s := open(t, Config{URL: strings.Replace(c.url, "://", "://godwit:PASSWORD@", 1), Timeout: 10 * time.Second})
+			sub, _ := listen(t, s)
+			follow(t, sub, "r")
+			hear := 0
+			for _, server := range c.servers {
+				list, err := server.Client.ClientList(t.Context()).Result()
+				if err != nil {
+					t.Fatal(err)
+				}
+				for client := range strings.Lines(list) {
+					if strings.Contains(client, " sub=0 ") || strings.Contains(client, " name=sentinel-") {
+						continue
+					}
+					hear++
+					if !strings.Contains(client, " user=godwit ") {
+						t.Errorf("%s is heard by %s", server.Addr, client)
+					}
+				}
+			}
+			if hear == 0 {
+				t.Error("nobody hears")
+			}
+		})
+	}
+}
+
+// A password alone, as most have it.
+func TestConnect_APasswordIsAllItTakes(t *testing.T) {
+	one := redistest.Start(t)
+	if err := one.Client().ConfigSet(t.Context(), "requirepass", "SECRET").Err(); err != nil {
+		t.Fatal(err)
+	}
+	s := open(t, Config{URL: strings.Replace(one.URL(), "://", "://:SECRET@", 1) + "/3", Timeout: 10 * time.Second})
+	everything(t, s)
+	keyspace, err := redis.NewClient(&redis.Options{Addr: one.Addr, Password: "SECRET"}).InfoMap(t.Context(), "keyspace").Result()
+	if _, third := keyspace["Keyspace"]["db3"]; err != nil || !third || len(keyspace["Keyspace"]) != 1 {
+		t.Errorf("what is stored: %v, %v, want something in the database that the URL names alone", keyspace, err)
+	}
+}
+
+// A replica that a Sentinel names is no place to hear at: it passes on what is
+// published, but not what comes once it has lost its primary.
+func TestConnect_NobodyHearsAtAReplica(t *testing.T) {
+	watched := redistest.Sentinel(t)
+	primary, err := watched.Primary(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := slices.IndexFunc(watched.Data, func(s *redisset.Server) bool { // one that was the primary may not know yet that it is not
+		role, err := s.Client.Do(t.Context(), "ROLE").Slice()
+		return err == nil && role[0] == "slave"
+	})
+	if at < 0 {
+		t.Fatal("there is no replica")
+	}
+	var replica atomic.Bool
+	s := open(t, Config{URL: watched.URL(), Timeout: 10 * time.Second, Dial: func(ctx context.Context, network, addr string) (net.Conn, error) {
+		if addr == primary.Addr && replica.Load() {
+			addr = watched.Data[at].Addr
+		}
+		return new(net.Dialer).DialContext(ctx, network, addr)
+	}})
+	if err := s.Ping(t.Context()); err != nil { // at the primary: who asks is there already
+		t.Fatal(err)
+	}
+	replica.Store(true)
+	ear, err := s.ear(t.Context(), &lines{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ear.Close()
+	if err := ear.Subscribe(t.Context(), "gw:test"); err == nil || !strings.Contains(err.Error(), "the server is a replica") {
+		t.Errorf("to hear at a replica: %v", err)
+	}
+	replica.Store(false)
+	if err := ear.Subscribe(t.Context(), "gw:test"); err != nil {
+		t.Errorf("at the primary: %v", err)
 	}
 }

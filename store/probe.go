@@ -19,7 +19,7 @@ import (
 // is chosen anew, so that who has lost one that died, or hangs, finds another.
 func (s *Store) ear(ctx context.Context, l *lines) (*redis.PubSub, error) {
 	if s.cluster == nil {
-		return s.rdb.Subscribe(ctx), nil
+		return s.direct.Subscribe(ctx), nil
 	}
 	within, cancel := context.WithTimeout(ctx, s.cfg.Timeout)
 	defer cancel()
