@@ -5,9 +5,9 @@
 --   ARGV 8 client, 9 gen, 10 members told (0: none), 11 ms that word is left
 --        12 seq up to which the client has everything in the epoch that its node knows ('': nothing)
 --        13 1 if it may read what was before its join
--- Returns {'ok', epoch, seq, cseq, joined, in_call, count, roster, calls, from, ts, next}
+-- Returns {'ok', epoch, seq, cseq, joined, in_call, count, roster, calls, from, ts, next, began}
 --      from which seq the client may go on ('': none), and when the entry at it, and the next, were
---      appended ('': the log has none)
+--      appended ('': the log has none); and the seq behind which the log has all of the epoch ('': not known)
 --      or {'moved'} | {'not_member', epoch} | {'wiped'}
 local client, gen = ARGV[8], tonumber(ARGV[9])
 local epoch, seq = head()
@@ -33,4 +33,11 @@ if ARGV[12] ~= '' and ARGV[2] == epoch and tonumber(ARGV[12]) <= seq then
     if e[1] == from .. '-0' then ts = e[2][2] else following = e[2][2] end
   end
 end
-return {'ok', epoch, int(seq), int(cseq), joined, in_call(), n, flat, calls(client), from, ts, following}
+-- A node that is older leaves the word of an earlier epoch there.
+local of, began = string.match(redis.call('HGET', META, 'began') or '', '^(%S+) (%d+)$')
+if of ~= epoch then began = '' end
+if began ~= '' and tonumber(began) < seq then
+  local next_id = int(tonumber(began) + 1) .. '-0'
+  if #redis.call('XRANGE', LOG, next_id, next_id) == 0 then began = '' end
+end
+return {'ok', epoch, int(seq), int(cseq), joined, in_call(), n, flat, calls(client), from, ts, following, began}

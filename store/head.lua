@@ -16,7 +16,7 @@ local function int(n) return string.format('%d', n) end
 -- The room's epoch and head, when the first in the call is late, and whether one
 -- is; nil when there is no such room. A head below what the caller saw, or another
 -- entry in its place, is a store that lost its tail: the order that was told is
--- gone, so a new epoch begins here.
+-- gone, so a new epoch begins here, and where that is is kept.
 local function position()
   local m = redis.call('HMGET', META, 'epoch', 'seq', 'call_due', 'in_call')
   if not m[1] then return nil end
@@ -29,7 +29,7 @@ local function position()
     end
     if torn then
       epoch = ARGV[5]
-      redis.call('HSET', META, 'epoch', epoch)
+      redis.call('HSET', META, 'epoch', epoch, 'began', epoch .. ' ' .. int(seq))
       redis.call(PUBLISH, CHANNEL, 'h ' .. epoch .. ' ' .. int(seq))
     end
   end

@@ -32,7 +32,7 @@ type roomKeys struct{ prefix string }
 
 func keysOfRoom(room string) roomKeys { return roomKeys{"gw:{r:" + room + "}:"} }
 
-func (k roomKeys) meta() string    { return k.prefix + "meta" }    // hash: epoch, seq, in_call, call_due, call_life
+func (k roomKeys) meta() string    { return k.prefix + "meta" }    // hash: epoch, seq, began, in_call, call_due, call_life
 func (k roomKeys) members() string { return k.prefix + "members" } // hash: client -> row
 func (k roomKeys) users() string   { return k.prefix + "users" }   // hash: user -> devices in the room
 func (k roomKeys) log() string     { return k.prefix + "log" }     // stream: seq-0 -> t, h, d

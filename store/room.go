@@ -43,7 +43,10 @@ type Room struct {
 	InCall bool
 	Calls  bool // the member itself is in the call
 	// New says that Join appended an entry.
-	New     bool
+	New bool
+	// Began, of Attach, is the seq behind which the log has all of the epoch; Seq
+	// where that is not known.
+	Began   uint64
 	Members []Member // at most MembersTold, in no order
 	Count   int      // of all members
 	Callers []Member // of Info: who is in the call, at most MembersTold
@@ -113,7 +116,12 @@ func (s *Store) Attach(ctx context.Context, room string, m Member, known Known, 
 	if err := roomVerdict(a, known); err != nil {
 		return Room{}, err
 	}
-	return roomOf(a)
+	r, err := roomOf(a)
+	r.Began = r.Seq
+	if a.text(12) != "" {
+		r.Began = min(a.uint(12), r.Seq)
+	}
+	return r, err
 }
 
 // Leave takes m out of a room: reason is left, lost, kicked or closed. A

@@ -3,6 +3,7 @@ package relay
 import (
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 	"sync"
 	"testing"
@@ -68,6 +69,56 @@ func TestRelay_AnotherEpochIsToldAndGoesOn(t *testing.T) {
 			})
 		}
 	}
+}
+
+// Of what was said in an epoch nobody lacks anything who was a member all the time,
+// however late its node finds out that there is one.
+func TestRelay_WhoFindsOutLateGoesOnWhereTheEpochBegan(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		early, late := w.node(), w.node()
+		ann, bob := early.sit(1, "ann"), late.sit(2, "bob")
+		var head uint64
+		for range 5 {
+			head = ann.say(`"before"`)
+		}
+		synctest.Wait()
+		bob.has("before", 3, head)
+		late.on(nothing)
+		kept := head - 3
+		w.rollBack(kept)
+		<-early.find(lobby).Lost()
+		cy := early.sit(3, "cy")
+		var last uint64
+		for i := range 600 { // more than is read from the log at once
+			last = ann.say(strconv.Itoa(i))
+		}
+		synctest.Wait()
+		late.on(nil)
+		late.Reset()
+		time.Sleep(100 * time.Millisecond)
+		bob.resetAt(head)
+		resets, _ := bob.told()
+		if resets[0].Seq != kept {
+			t.Errorf("bob goes on from %d, want %d, where the epoch began", resets[0].Seq, kept)
+		}
+		var want []uint64
+		for seq := kept + 1; seq <= last; seq++ {
+			want = append(want, seq)
+		}
+		if got := bob.seqs()[bob.before:]; !slices.Equal(got, want) {
+			t.Errorf("after the reset bob got %d entries, %v, want %d to %d", len(got), got, kept+1, last)
+		}
+
+		// Another reset, in the same epoch, brings nothing again.
+		<-late.find(lobby).Lost()
+		time.Sleep(100 * time.Millisecond)
+		if resets, _ = bob.told(); len(resets) != 2 || resets[1].Seq != last || len(bob.seqs()) != bob.before {
+			t.Errorf("reset %+v and then %d entries, want one to %d and none", resets, len(bob.seqs())-bob.before, last)
+		}
+		if resets, _ = cy.told(); len(resets) > 0 {
+			t.Errorf("who joined in the epoch was reset %+v", resets)
+		}
+	})
 }
 
 // What was said before a reset may come after it. The store may also have gone back

@@ -231,8 +231,9 @@ func (rm *Room) startReset() {
 	})
 }
 
-// rejoin asks every seat to make itself known again, and starts the order at
-// the position that they were given.
+// rejoin asks every seat to make itself known again, and starts the order where
+// the epoch began for them, or at the head where that is not known: who finds out
+// late lacks nothing of what was said in it.
 func (rm *Room) rejoin(ctx context.Context, known store.Known) bool {
 	rm.mu.Lock()
 	seats := rm.seats.All()
@@ -262,13 +263,15 @@ func (rm *Room) rejoin(ctx context.Context, known store.Known) bool {
 	defer rm.mu.Unlock()
 	var epoch string
 	var start uint64
+	var head uint64
 	told := make(map[*hub.Seat]store.Room, len(seats))
 	for i, seat := range seats {
 		if placed[i].Epoch == "" || !rm.seats.Has(seat) {
 			continue
 		}
 		told[seat] = placed[i]
-		seat.Epoch, seat.After = placed[i].Epoch, placed[i].Seq
+		head = max(head, placed[i].Seq)
+		seat.Epoch, seat.After = placed[i].Epoch, from(seat, placed[i])
 	}
 	for _, seat := range rm.seats.All() { // those who sat down meanwhile, too
 		if epoch == "" {
@@ -289,7 +292,7 @@ func (rm *Room) rejoin(ctx context.Context, known store.Known) bool {
 			rm.wroteOwn(store.Head{Epoch: r.Epoch, Seq: r.Seq})
 		}
 		seat.Ear.Reset(wire.Reset{
-			Room: rm.name, Epoch: r.Epoch, Seq: r.Seq, CSeq: r.CSeq,
+			Room: rm.name, Epoch: r.Epoch, Seq: seat.After, CSeq: r.CSeq,
 			Members: Members(r.Members), More: r.Count > len(r.Members), InCall: r.InCall,
 		})
 	}
@@ -299,5 +302,15 @@ func (rm *Room) rejoin(ctx context.Context, known store.Known) bool {
 		rm.left = ""
 	}
 	rm.begin(epoch, start)
+	rm.expelLater(rm.apply(rm.track.Announced(epoch, head)))
 	return true
+}
+
+// from is the position at which a seat goes on that was placed anew. Who has a place
+// in the epoch already may have had what came since it began.
+func from(seat *hub.Seat, r store.Room) uint64 {
+	if seat.Epoch == r.Epoch {
+		return r.Seq
+	}
+	return max(r.Began, r.Joined)
 }

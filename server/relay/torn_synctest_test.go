@@ -150,10 +150,8 @@ func TestRelay_TheEntryAtWhichARoomBeganIsKnown(t *testing.T) {
 	}
 }
 
-// loses has the store lose what the room has after kept, and then take some
-// messages, at once, of one who knows nothing of that; its clock may be another.
-// The guest's node has heard none of them yet.
-func (w *world) loses(g *guest, kept uint64, some int, clock time.Duration) (written []store.Message) {
+// rollBack has the store lose what the room has after kept.
+func (w *world) rollBack(kept uint64) {
 	w.Helper()
 	const log, meta = "gw:{r:lobby}:log", "gw:{r:lobby}:meta"
 	entries, err := w.redis.Stream(log)
@@ -171,6 +169,14 @@ func (w *world) loses(g *guest, kept uint64, some int, clock time.Duration) (wri
 		}
 	}
 	w.redis.HSet(meta, "seq", strconv.FormatUint(kept, 10))
+}
+
+// loses has the store lose what the room has after kept, and then take some
+// messages, at once, of one who knows nothing of that; its clock may be another.
+// The guest's node has heard none of them yet.
+func (w *world) loses(g *guest, kept uint64, some int, clock time.Duration) (written []store.Message) {
+	w.Helper()
+	w.rollBack(kept)
 	w.redis.SetTime(time.Now().Add(clock))
 	var mu sync.Mutex
 	g.on(func(m store.Message) []store.Message {
