@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"net/url"
+	"os"
 	"regexp"
 	"slices"
 	"strings"
@@ -28,6 +29,12 @@ func (s *Settings) check(unread map[string]bool) (wrong []problem) {
 		if _, _, err := net.SplitHostPort(c.value); err != nil {
 			bad(c.name, "host:port or :port")
 		}
+	}
+	if _, port, _ := net.SplitHostPort(s.Listen); s.Listen == s.AdminListen && port != "0" {
+		bad("GODWIT_ADMIN_LISTEN", "another address than GODWIT_LISTEN has")
+	}
+	if dir, err := os.Stat(s.ProfileDir); s.ProfileDir != "" && (err != nil || !dir.IsDir()) {
+		bad("GODWIT_PROFILE_DIR", "a directory that is there")
 	}
 	if s.Pprof && s.AdminToken == "" {
 		bad("GODWIT_PPROF", "a GODWIT_ADMIN_TOKEN with it: profiles are for who has that")

@@ -218,13 +218,18 @@ func fromFile(vars map[string]string, name string) error {
 	return nil
 }
 
-// secretIn reads a secret from a file, which may end as an editor ends it.
+// secretIn reads a secret from a file, which may end as an editor ends it. One that
+// is empty is not taken for none: nobody names a file to do without a key.
 func secretIn(path string) (string, error) {
 	b, err := os.ReadFile(path)
 	if err != nil {
 		return "", fmt.Errorf("expected a file that can be read: %w", err)
 	}
-	return oneLine(string(b)), nil
+	secret := oneLine(string(b))
+	if strings.TrimSpace(secret) == "" {
+		return "", errors.New("expected a file with something in it: it is empty")
+	}
+	return secret, nil
 }
 
 // oneLine is a secret without the end of its line.

@@ -67,6 +67,14 @@ func TestSettings_WhatCannotBeUsedIsWrong(t *testing.T) {
 			[]string{"https://idp.example/jwks", "http://127.0.0.1:1/jwks"},
 			[]string{"http://idp.example/jwks", "ftp://idp.example/jwks", "https://", keyless, broken, dir, dir + "/none"},
 		},
+		"GODWIT_ADMIN_LISTEN": {
+			[]string{":8081", "127.0.0.1:8082", ":0"},
+			[]string{"127.0.0.1:8080", "8081"}, // the first is GODWIT_LISTEN here
+		},
+		"GODWIT_PROFILE_DIR": {
+			[]string{dir, ""},
+			[]string{dir + "/none", keyless},
+		},
 		"GODWIT_REDIS_URL": {
 			[]string{"redis://h", "rediss://:p@h:1/2", "unix:///run/redis.sock", "redis+sentinel://h:1,i:2/main/3", "rediss+cluster://a:p@h:1,i:2"},
 			[]string{"redis+sentinel://h:1", "redis+cluster://h:1/2", "redis+cluster://h", "h:6379", "http://h", "redis://h:port", "redis://h:1/x"},
@@ -201,6 +209,22 @@ func TestSettings_DefaultsAndFiles(t *testing.T) {
 	}
 	if len(unknown) != 1 || unknown[0] != "GODWIT_GRACES" {
 		t.Errorf("unknown %v", unknown)
+	}
+}
+
+// What is named and empty is a mistake, never a node without a key.
+func TestSettings_AFileOfNothingIsNoSecret(t *testing.T) {
+	for _, text := range []string{"", "\n", " \r\n"} {
+		file := filepath.Join(t.TempDir(), "secret")
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range []string{"GODWIT_REDIS_URL", "GODWIT_AUTH_SECRET", "GODWIT_ADMIN_TOKEN", "OTEL_EXPORTER_OTLP_HEADERS"} {
+			_, _, err := readSettings([]string{name + "_FILE=" + file})
+			if err == nil || !strings.Contains(err.Error(), name+"_FILE: expected a file with something in it") {
+				t.Errorf("%s of %q: %v", name, text, err)
+			}
+		}
 	}
 }
 
