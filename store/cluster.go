@@ -35,13 +35,14 @@ type router struct {
 	opt *redis.ClusterOptions
 	// sharded: scripts publish on sharded channels.
 	sharded bool
+	late    *late // told of messages that too few replicas have
 
 	mu     sync.Mutex
 	others map[string]*redis.Client // guarded by mu: primaries without a slot yet, to which others point
 }
 
-func newCluster(opt *redis.ClusterOptions, sharded bool) *router {
-	r := &router{rdb: redis.NewClusterClient(opt), opt: opt, sharded: sharded, others: make(map[string]*redis.Client)}
+func newCluster(opt *redis.ClusterOptions, sharded bool, late *late) *router {
+	r := &router{rdb: redis.NewClusterClient(opt), opt: opt, sharded: sharded, late: late, others: make(map[string]*redis.Client)}
 	r.rdb.AddHook(r)
 	return r
 }
@@ -200,7 +201,7 @@ func (b *batch) send(p *part) (broken bool) {
 		return true
 	}
 	if enough != nil {
-		if err := replicated(enough, b.wait); err != nil {
+		if err := b.router.late.replicated(enough, b.wait, p.client.Options().Addr); err != nil {
 			for _, cmd := range p.cmds {
 				if b.waits(cmd) && cmd.Err() == nil {
 					cmd.SetErr(err)

@@ -23,7 +23,7 @@ func (s *Store) connect(p place) {
 	case sentinel:
 		s.share(redis.NewFailoverClient(s.sentinelOptions(p)))
 	case cluster:
-		s.cluster = newCluster(s.clusterOptions(p), s.cfg.Sharded.tells())
+		s.cluster = newCluster(s.clusterOptions(p), s.cfg.Sharded.tells(), s.late)
 		s.rdb = s.cluster.rdb
 	default:
 		s.share(redis.NewClient(s.singleOptions(p.one)))

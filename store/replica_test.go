@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -16,7 +18,8 @@ import (
 // log in, and members come and go.
 func TestWait_TooFewReplicasRefuseMessagesAndNothingElse(t *testing.T) {
 	server := redistest.Start(t)
-	s := open(t, Config{URL: server.URL(), Wait: 1, Timeout: 4 * time.Second})
+	var log locked
+	s := open(t, Config{URL: server.URL(), Wait: 1, Timeout: 4 * time.Second, Logger: slog.New(slog.NewTextHandler(&log, nil))})
 	ctx, ann := t.Context(), member(1, "ann")
 	if err := s.Renew(ctx, Node{Ref: Ref{Node: "n1", Boot: "b1"}, State: NodeReady}); err != nil {
 		t.Errorf("the lease, without a replica: %v", err)
@@ -28,6 +31,9 @@ func TestWait_TooFewReplicasRefuseMessagesAndNothingElse(t *testing.T) {
 	}
 	if got, err := s.Say(ctx, "lobby", "", draft); !errors.Is(err, ErrUnavailable) {
 		t.Errorf("what the system says, without a replica: %+v, %v, want unavailable", got, err)
+	}
+	if n := strings.Count(log.String(), "too few replicas"); n != 1 || !strings.Contains(log.String(), "have=0 want=1") {
+		t.Errorf("it was said %d times in the log that there is no replica, want once:\n%s", n, log.String())
 	}
 	crowded(t, server.URL())
 
@@ -53,6 +59,24 @@ func TestWait_TooFewReplicasRefuseMessagesAndNothingElse(t *testing.T) {
 	if got, err = send(s, "lobby", ann, Known{}, Draft{CSeq: 2, Data: []byte("2")}); err != nil || got.Dup {
 		t.Errorf("the next send: %+v, %v", got, err)
 	}
+}
+
+// locked is a log that many write.
+type locked struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (l *locked) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(b)
+}
+
+func (l *locked) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
 }
 
 // crowded has many messages refused at once, by a server that has no script yet, and

@@ -108,8 +108,9 @@ type Store struct {
 	embedded *embedded
 
 	listed  atomic.Pointer[Ref] // the node that Renew has listed last
-	markers markers             // of a Cluster
-	ahead   atomic.Int64        // ns: Redis's clock, of this node's
+	late    *late
+	markers markers      // of a Cluster
+	ahead   atomic.Int64 // ns: Redis's clock, of this node's
 }
 
 // Open connects, starting the embedded store if there is no URL. It fails only
@@ -117,7 +118,7 @@ type Store struct {
 // by each operation's ErrUnavailable.
 func Open(cfg Config) (*Store, error) {
 	cfg.fill()
-	s := &Store{cfg: cfg, stats: newStats()}
+	s := &Store{cfg: cfg, stats: newStats(), late: &late{log: cfg.Logger, said: make(map[string]time.Time)}}
 	at := place{one: &redis.Options{Addr: "127.0.0.1:6379"}} // handed to Dial, which knows better
 	switch {
 	case cfg.URL != "":
@@ -290,7 +291,7 @@ func (s *Store) exec(ctx context.Context, rdb redis.UniversalClient, calls []cal
 		return nil, err
 	}
 	if wait != nil {
-		if err := replicated(wait, s.cfg.Wait); err != nil {
+		if err := s.late.replicated(wait, s.cfg.Wait, "the primary"); err != nil {
 			for i, c := range calls {
 				if c.says() && cmds[i].Err() == nil {
 					cmds[i].SetErr(err)
@@ -305,21 +306,6 @@ func (s *Store) exec(ctx context.Context, rdb redis.UniversalClient, calls []cal
 // Were it all writes, a node could not even hold its lease without them, and
 // the loss of a replica would take the fleet away.
 func (c call) says() bool { return c.script == sendScript || c.script == sayScript }
-
-// waitMillis is how long a WAIT may take: half of what is left of the round trip,
-// for a script that the server does not know is called, and waits, once more.
-func waitMillis(ctx context.Context) int64 {
-	till, _ := ctx.Deadline()
-	return max(1, time.Until(till).Milliseconds()/2)
-}
-
-// replicated reads the answer of a WAIT.
-func replicated(wait *redis.Cmd, want int) error {
-	if n, err := wait.Int(); err != nil || n < want {
-		return fmt.Errorf("%d of %d replicas have the write", n, want)
-	}
-	return nil
-}
 
 // isReply tells an error that Redis answered from one of the connection.
 func isReply(err error) bool {
