@@ -25,6 +25,8 @@ const (
 	chatLine = 16 << 10 // longest line that is sent
 	// chatBye is how long the end of the input waits for what is unanswered.
 	chatBye = 10 * time.Second
+	// chatLate is after how long it is said that a line has no answer yet.
+	chatLate = 2 * time.Second
 )
 
 func chatCommand() *cobra.Command {
@@ -153,12 +155,15 @@ func (t *talk) speak(ctx context.Context, lines <-chan string, ended <-chan erro
 			if strings.TrimSpace(line) == "" {
 				continue
 			}
+			late := time.AfterFunc(chatLate, func() { t.say("-- not answered yet, still trying: %s", line) })
 			sent, err := t.client.Send(ctx, t.room, line)
+			late.Stop()
 			var refused *wire.Error
 			switch {
 			case err == nil:
 				t.say("[%d] you: %s", sent.Seq, line)
 			case ctx.Err() != nil:
+				t.say("-- it is not known whether this was sent: %s", line)
 				return nil
 			case errors.As(err, &refused):
 				t.say("-- not sent: %s", refused.Message)

@@ -192,6 +192,18 @@ func TestChat_GoesOnAfterALineWhoseFateIsUnknown(t *testing.T) {
 	ann.await(`^\[2\] you: and this$`)
 }
 
+func TestChat_SaysWhatHasNoAnswer(t *testing.T) {
+	p := launch(t, local("GODWIT_REDIS_URL="+redistest.Start(t).URL(), "GODWIT_REDIS_WAIT=1", "GODWIT_AUTH_DEV=true"), "serve")
+	url, admin := p.node()
+	ready(t, admin)
+	ann := launch(t, nil, "chat", "--url", url, "--user", "ann")
+	ann.await(`^-- in lobby`)
+	ann.enter("to no replica")
+	ann.await(`^-- not answered yet, still trying: to no replica$`)
+	ann.signal(syscall.SIGINT)
+	ann.await(`^-- it is not known whether this was sent: to no replica$`)
+}
+
 func TestChat_WhatWasTypedIsSentBeforeItLeaves(t *testing.T) {
 	n := serveInside(t)
 	bob := launch(t, nil, "chat", "--url", n.url, "--user", "bob")
