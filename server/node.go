@@ -362,6 +362,7 @@ type State struct {
 	Joined         bool // holds its lease
 	JoinedOnce     bool
 	StoreReachable bool
+	Deaf           bool // has joined, and never heard what the store publishes
 	Draining       bool
 }
 
@@ -378,6 +379,7 @@ func (s State) Reasons() []Reason {
 		{"joining", "joining", !s.JoinedOnce},
 		{"lease", "the lease is over", s.JoinedOnce && !s.Joined},
 		{"store", "the store cannot be reached", !s.StoreReachable},
+		{"deaf", "nothing is heard on the channels of the store: the log says why", s.Deaf},
 		{"draining", "draining", s.Draining},
 	}
 }
@@ -398,6 +400,6 @@ func (n *Node) State() State {
 	once := isClosed(n.lease.Joined())
 	return State{
 		Joined: once && !n.lease.Fenced(time.Now()), JoinedOnce: once,
-		StoreReachable: n.lease.Reachable(), Draining: n.draining.Load(),
+		StoreReachable: n.lease.Reachable(), Deaf: once && !n.sub.Ever(), Draining: n.draining.Load(),
 	}
 }

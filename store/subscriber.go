@@ -85,6 +85,7 @@ type Subscriber struct {
 	shards  *shards // nil: there are none
 
 	deaf atomic.Int32 // followers that do not hear everything; written with mu held
+	ever atomic.Bool  // classic did once
 
 	mu    sync.Mutex
 	since time.Time // guarded by mu: when the first of them ceased to
@@ -140,6 +141,9 @@ func (s *Subscriber) hears(f *follower, everything bool) (was bool) {
 	switch was = !f.deaf.Swap(!everything); {
 	case was == everything:
 	case everything:
+		if f == s.classic {
+			s.ever.Store(true)
+		}
 		if s.deaf.Add(-1) == 0 {
 			s.Stats.deaf += time.Since(s.since)
 		}
@@ -150,6 +154,10 @@ func (s *Subscriber) hears(f *follower, everything bool) (was bool) {
 	}
 	return was
 }
+
+// Ever says whether the node has heard Redis since it began: not where it has no
+// right to, for instance.
+func (s *Subscriber) Ever() bool { return s.ever.Load() }
 
 // Deaf is how long the node has not been sure to hear; 0 when it hears.
 func (s *Subscriber) Deaf(now time.Time) time.Duration {

@@ -373,6 +373,29 @@ func TestServe_NoSecretIsEverEchoed(t *testing.T) {
 	}
 }
 
+// A node that may not hear what Redis publishes can let nobody in: a rollout is to
+// stop at it.
+func TestServe_WhoMayNotHearIsNotReady(t *testing.T) {
+	redis := redistest.Start(t)
+	grant := func(channels string) {
+		if err := redis.Client().Do(t.Context(), "ACL", "SETUSER", "godwit", "on", ">SECRET", "~gw:*", "+@all", "resetchannels", channels).Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	grant("&other:*")
+	p := launch(t, local("GODWIT_REDIS_URL="+strings.Replace(redis.URL(), "://", "://godwit:SECRET@", 1), "GODWIT_AUTH_DEV=true"), "serve")
+	_, admin := p.node()
+	eventually(t, func() error {
+		if status, body := probe(t, admin+"/readyz"); status != http.StatusServiceUnavailable || !strings.HasPrefix(body, "nothing is heard") {
+			return fmt.Errorf("readyz answers %d %q, want 503 because nothing is heard", status, body)
+		}
+		return nil
+	})
+	p.await(`subscription lost; trying again.*NOPERM`)
+	grant("&gw:*")
+	ready(t, admin)
+}
+
 func TestServe_NoSecretIsInTheLog(t *testing.T) {
 	const secret = "hunter2-hunter2-hunter2"
 	n := serveInside(t, "GODWIT_AUTH_SECRET="+secret, "GODWIT_ADMIN_TOKEN="+secret, "GODWIT_LOG_LEVEL=debug")

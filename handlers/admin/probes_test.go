@@ -26,6 +26,7 @@ func TestProbes_SayHowTheNodeStandsAndWhy(t *testing.T) {
 		{"starting without a store", server.State{}, 503, 503, "store", "joining"},
 		{"fenced", with(func(s *server.State) { s.Joined = false }), 503, 200, "lease", "ok"},
 		{"store away", with(func(s *server.State) { s.StoreReachable = false }), 503, 200, "store", "ok"},
+		{"deaf", with(func(s *server.State) { s.Deaf = true }), 503, 200, "heard", "ok"},
 		{"draining", with(func(s *server.State) { s.Draining = true }), 503, 200, "draining", "ok"},
 	} {
 		h := New(Config{Metrics: &counts{}, State: func() server.State { return c.state }})

@@ -60,7 +60,7 @@ var families = []*family{
 	},
 	{
 		name: "godwit_not_ready", kind: gauge, labels: []string{"reason"},
-		help: "Whether the node is not ready for this reason: joining (never held its lease), lease (it is over: writes are refused), store (Redis did not answer the last renewal), draining.",
+		help: "Whether the node is not ready for this reason: joining (never held its lease), lease (it is over: writes are refused), store (Redis did not answer the last renewal), deaf (never heard what Redis publishes), draining.",
 		read: func(now *moment, out sink) {
 			for _, r := range now.state.Reasons() {
 				out.value(truth(r.Holds), r.Word)
