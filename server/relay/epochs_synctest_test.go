@@ -46,8 +46,8 @@ func TestRelay_AnotherEpochIsToldAndGoesOn(t *testing.T) {
 						if len(resets) != 1 || out != 0 {
 							t.Fatalf("%s: %d resets, put out %d times; want one reset", g.User, len(resets), out)
 						}
-						if r := resets[0]; r.Room != lobby || r.Epoch == ann.at.Epoch || r.Epoch == "" || len(r.Members) == 0 {
-							t.Errorf("%s: reset %+v, want another epoch than %s", g.User, r, ann.at.Epoch)
+						if r := resets[0]; r.Room != lobby || r.Epoch == ann.at.Epoch || r.Epoch == "" || len(r.Members) != 2 {
+							t.Errorf("%s: reset %+v, want another epoch than %s, with both in it", g.User, r, ann.at.Epoch)
 						}
 					}
 					if n.whole() == 0 {

@@ -261,26 +261,31 @@ func (rm *Room) rejoin(ctx context.Context, known store.Known) bool {
 	}
 	rm.mu.Lock()
 	defer rm.mu.Unlock()
-	var epoch string
-	var start uint64
-	var head uint64
+	var newest store.Room // where all who sit here are in again
 	told := make(map[*hub.Seat]store.Room, len(seats))
 	for i, seat := range seats {
 		if placed[i].Epoch == "" || !rm.seats.Has(seat) {
 			continue
 		}
 		told[seat] = placed[i]
-		head = max(head, placed[i].Seq)
-		seat.Epoch, seat.After = placed[i].Epoch, from(seat, placed[i])
-	}
-	for _, seat := range rm.seats.All() { // those who sat down meanwhile, too
-		if epoch == "" {
-			epoch, start = seat.Epoch, seat.After
+		if newest.Epoch == "" || placed[i].Seq > newest.Seq {
+			newest = placed[i]
 		}
-		if seat.Epoch != epoch {
+	}
+	var epoch string
+	var start uint64
+	for _, seat := range rm.seats.All() { // those who sat down meanwhile, too
+		of, after := seat.Epoch, seat.After
+		if r, anew := told[seat]; anew {
+			of, after = r.Epoch, from(seat, r)
+		}
+		if epoch == "" {
+			epoch, start = of, after
+		}
+		if of != epoch {
 			return false
 		}
-		start = min(start, seat.After)
+		start = min(start, after)
 	}
 	rm.resetting = false
 	close(rm.epochs)
@@ -291,9 +296,10 @@ func (rm *Room) rejoin(ctx context.Context, known store.Known) bool {
 		if r.New {
 			rm.wroteOwn(store.Head{Epoch: r.Epoch, Seq: r.Seq})
 		}
+		seat.Epoch, seat.After = r.Epoch, from(seat, r)
 		seat.Ear.Reset(wire.Reset{
-			Room: rm.name, Epoch: r.Epoch, Seq: seat.After, CSeq: r.CSeq,
-			Members: Members(r.Members), More: r.Count > len(r.Members), InCall: r.InCall,
+			Room: rm.name, Epoch: epoch, Seq: seat.After, CSeq: r.CSeq,
+			Members: Members(newest.Members), More: newest.Count > len(newest.Members), InCall: newest.InCall,
 		})
 	}
 	rm.recent.forget()
@@ -302,7 +308,7 @@ func (rm *Room) rejoin(ctx context.Context, known store.Known) bool {
 		rm.left = ""
 	}
 	rm.begin(epoch, start)
-	rm.expelLater(rm.apply(rm.track.Announced(epoch, head)))
+	rm.expelLater(rm.apply(rm.track.Announced(epoch, max(start, newest.Seq))))
 	return true
 }
 
