@@ -8,8 +8,9 @@ if not s[1] or s[4] == 'ending' then return {'gone'} end
 if s[1] ~= ARGV[4] or s[2] ~= ARGV[5] or tonumber(s[3]) ~= tonumber(ARGV[3]) or s[4] ~= 'live' then return {'moved'} end
 local t = redis.call('TIME')
 local now = tonumber(t[1]) * 1000 + math.floor(tonumber(t[2]) / 1000)
-local r = redis.call('HMGET', KEYS[2], 'id', 'state', 'until')
-if r[2] == 'offered' and r[1] ~= ARGV[1] and tonumber(r[3]) > now then return {'busy'} end
+-- One of an earlier gen nobody can take up any more.
+local r = redis.call('HMGET', KEYS[2], 'id', 'state', 'until', 'gen')
+if r[2] == 'offered' and r[1] ~= ARGV[1] and tonumber(r[3]) > now and tonumber(r[4]) == tonumber(ARGV[3]) then return {'busy'} end
 redis.call('HSET', KEYS[2], 'id', ARGV[1], 'jti', ARGV[2], 'gen', ARGV[3], 'node', ARGV[4], 'boot', ARGV[5],
   'to', ARGV[6], 'toboot', ARGV[7], 'until', string.format('%d', now + tonumber(ARGV[8])), 'state', 'offered')
 redis.call('PEXPIRE', KEYS[2], ARGV[9])

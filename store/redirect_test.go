@@ -151,6 +151,25 @@ func TestHandover_OfManyClaimantsOneWins(t *testing.T) {
 	})
 }
 
+// Whoever resumes at the node that has made an offer may be offered another at once.
+func TestOffer_OneOfAnEarlierGenStandsInNobodysWay(t *testing.T) {
+	each(t, Config{}, func(t *testing.T, s *Store) {
+		o := offered(t, s, target)
+		c, err := s.Claim(t.Context(), "sid", "", source, "redirect")
+		if err != nil || c.Gen != o.Gen+1 {
+			t.Fatalf("gen %d, %v; want the session taken up again", c.Gen, err)
+		}
+		later := o
+		later.ID, later.Gen = "o2", c.Gen
+		if err := s.WriteOffer(t.Context(), later); err != nil {
+			t.Errorf("another offer: %v", err)
+		}
+		if _, err := s.Handover(t.Context(), later, target, ""); err != nil {
+			t.Errorf("to follow it: %v", err)
+		}
+	})
+}
+
 func TestOffer_ExpiresByTheStoresClock(t *testing.T) {
 	each(t, Config{OfferTTL: 200 * time.Millisecond}, func(t *testing.T, s *Store) {
 		o := offered(t, s, target)
