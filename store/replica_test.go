@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -52,7 +53,20 @@ func TestWait_TooFewReplicasRefuseMessagesAndNothingElse(t *testing.T) {
 			t.Fatal(do)
 		}
 	}
+	// A WAIT is for what its connection wrote last. A repeat that wrote nothing would be
+	// answered, by another connection, without a replica that has the message.
+	written := func() int {
+		n, err := strconv.Atoi(infoField(master.Info(ctx, "persistence").Val(), "rdb_changes_since_last_save"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	before := written()
 	got, err := send(s, "lobby", ann, Known{}, draft)
+	if after := written(); after == before {
+		t.Error("a repeat wrote nothing for the replicas to have")
+	}
 	if err != nil || !got.Dup || got.Seq != 2 {
 		t.Errorf("the send again, with a replica: %+v, %v, want the first one's seq", got, err)
 	}

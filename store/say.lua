@@ -9,7 +9,10 @@ if not epoch then return {'wiped'} end
 local once = ARGV[13] ~= '0'
 if once then
   local was, s, t = string.match(redis.call('GET', KEYS[7]) or '', '^(%S+) (%d+) (%d+)$')
-  if was == ARGV[12] then return {'dup', s, t} end
+  if was == ARGV[12] then
+    redis.call('HSET', META, 'seq', int(seq)) -- for a WAIT, as in send.lua
+    return {'dup', s, t}
+  end
   if was then return {'mismatch'} end
 end
 if not reaches(ARGV[8], ARGV[9]) then return {'no_recipient'} end

@@ -49,6 +49,7 @@ for i = 8, #ARGV, 6 do
     flows = {}
     local at, when = match(call('HGET', FLOWS, client .. ':' .. cseq % 64) or '', '^' .. named .. ' (%d+) (%d+)$')
     verdict = at and 'dup ' .. at .. ' ' .. when .. ' ' .. epoch or 'dup'
+    call('HSET', META, 'seq', int(seq)) -- a WAIT is for what this connection wrote last, so for this, and all before it
   elseif cseq > s.cseq + 1 then
     verdict = 'gap ' .. int(s.cseq + 1)
   elseif not reached then
