@@ -10,8 +10,9 @@ import (
 	"godwit/store"
 )
 
-// headlines are the rooms whose newest entry this node wrote, in the order in
-// which their heads are due to be said again. A room stands here at most once.
+// headlines are the rooms of a part of the store whose newest entry this node wrote, in
+// the order in which their heads are due to be said again, so that a part that does not
+// answer holds up nobody else's. A room stands here at most once.
 type headlines struct {
 	kick chan struct{} // cap 1
 
@@ -41,9 +42,20 @@ func (rm *Room) wroteOwn(head store.Head) {
 	rm.wrote = head
 	if !rm.announced {
 		rm.announced, rm.said = true, head
-		rm.relay.head.add(rm)
+		rm.headlines().add(rm)
 	}
 }
+
+func newHeadlines(parts int) []*headlines {
+	all := make([]*headlines, parts)
+	for i := range all {
+		all[i] = &headlines{kick: make(chan struct{}, 1)}
+	}
+	return all
+}
+
+// headlines are those of the room's part.
+func (rm *Room) headlines() *headlines { return rm.relay.heads[rm.relay.store.Part(rm.name)] }
 
 func (h *headlines) add(rm *Room) {
 	h.mu.Lock()
@@ -69,9 +81,10 @@ func (h *headlines) next(now time.Time) (*Room, time.Duration) {
 	return first.room, 0
 }
 
-func (r *Relay) announce(ctx context.Context) {
+// announce says the heads of a part's rooms until ctx ends.
+func (h *headlines) announce(ctx context.Context) {
 	for {
-		rm, wait := r.head.next(time.Now())
+		rm, wait := h.next(time.Now())
 		if rm != nil {
 			rm.sayHead(ctx)
 			continue
@@ -85,7 +98,7 @@ func (r *Relay) announce(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 		case <-due:
-		case <-r.head.kick:
+		case <-h.kick:
 		}
 		if t != nil {
 			t.Stop()
@@ -109,7 +122,7 @@ func (rm *Room) sayHead(ctx context.Context) {
 	rm.mu.Unlock()
 	switch {
 	case later:
-		rm.relay.head.add(rm)
+		rm.headlines().add(rm)
 		return
 	case !starting && (wrote.Epoch != epoch || wrote.Seq < head):
 		return // somebody else wrote the newest entry, and says so

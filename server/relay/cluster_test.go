@@ -90,6 +90,11 @@ func TestRelay_APrimaryThatHangsHoldsUpNobodyElsesRooms(t *testing.T) {
 	running.Go(func() { _ = r.Run(ctx) })
 
 	hangs, goesOn := rooms[all[0]], rooms[all[1]][0]
+	channel := all[1].Client.Subscribe(t.Context(), "gw:{r:"+goesOn.name+"}:ev")
+	defer channel.Close()
+	if _, err := channel.Receive(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 	replica, err := c.Replica(t.Context(), all[0])
 	if err != nil {
 		t.Fatal(err)
@@ -99,6 +104,15 @@ func TestRelay_APrimaryThatHangsHoldsUpNobodyElsesRooms(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer s.Cont()
+	}
+	for _, rm := range hangs {
+		rm.Wrote(store.Head{Epoch: epochs[rm], Seq: 2}) // and is to say so once more
+	}
+	goesOn.Wrote(store.Head{Epoch: epochs[goesOn], Seq: 2})
+	within, stop := context.WithTimeout(t.Context(), 20*time.Second)
+	defer stop()
+	if m, err := channel.ReceiveMessage(within); err != nil || m.Payload != "h "+epochs[goesOn]+" 2" {
+		t.Errorf("a head that is said again: %v, %v", m, err)
 	}
 	for _, rm := range hangs {
 		r.Heard(rm.name, store.Message{Epoch: epochs[rm], Head: 2}, true)

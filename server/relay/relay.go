@@ -92,9 +92,9 @@ type Relay struct {
 	mu    sync.Mutex
 	rooms map[string]*Room // guarded by mu
 
-	jobs []*jobs // of each part of the store; not changed after New
-
-	head headlines
+	// of each part of the store; not changed after New
+	jobs  []*jobs
+	heads []*headlines
 }
 
 type heard struct {
@@ -115,12 +115,12 @@ func New(st *store.Store, whole func(context.Context) error, log *slog.Logger) *
 		verify: make(chan struct{}, 1),
 		rooms:  make(map[string]*Room),
 		jobs:   newJobs(st.Parts()),
+		heads:  newHeadlines(st.Parts()),
 		seed:   maphash.MakeSeed(),
 	}
 	for i := range r.queues {
 		r.queues[i] = make(chan heard, workerQueue)
 	}
-	r.head.kick = make(chan struct{}, 1)
 	return r
 }
 
@@ -147,7 +147,9 @@ func (r *Relay) Run(ctx context.Context) error {
 		all.Go(func() { q.retry(ctx) })
 	}
 	all.Go(func() { r.verifyLoop(ctx) })
-	all.Go(func() { r.announce(ctx) })
+	for _, h := range r.heads {
+		all.Go(func() { h.announce(ctx) })
+	}
 	all.Wait()
 	return nil
 }
