@@ -32,7 +32,7 @@ func (s *Store) admit(ctx context.Context, room string, m Member, known Known, m
 		r, err := s.Join(ctx, room, m, known)
 		return r, true, err
 	}
-	join, err := s.joinCall(room, m, known)
+	join, err := s.joinCall(room, m, known, s.cfg.MaxMembers)
 	if err != nil {
 		return Room{}, false, err
 	}

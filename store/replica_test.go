@@ -101,7 +101,7 @@ func crowded(t *testing.T, url string) {
 	if err := s.direct.ScriptFlush(t.Context()).Err(); err != nil {
 		t.Fatal(err)
 	}
-	enters, err := s.joinCall("lobby", member(30, "zoe"), Known{})
+	enters, err := s.joinCall("lobby", member(30, "zoe"), Known{}, 10)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"math"
 	"strconv"
 	"strings"
 
@@ -67,7 +68,20 @@ func (s *Store) roomCall(sc *script, room string, known Known, args ...any) call
 //
 // Errors: ErrMoved, ErrGone (the session has ended), ErrRoomFull, ErrUnavailable.
 func (s *Store) Join(ctx context.Context, room string, m Member, known Known) (Room, error) {
-	c, err := s.joinCall(room, m, known)
+	return s.join(ctx, room, m, known, s.cfg.MaxMembers)
+}
+
+// Readmit is Join for who was a member of a room that the store has lost. It was in
+// before whoever has filled the room meanwhile.
+//
+// Errors: ErrMoved, ErrGone, ErrUnavailable.
+func (s *Store) Readmit(ctx context.Context, room string, m Member) (Room, error) {
+	return s.join(ctx, room, m, Known{}, math.MaxInt32)
+}
+
+// join is Join of a room that has at most so many members then.
+func (s *Store) join(ctx context.Context, room string, m Member, known Known, most int) (Room, error) {
+	c, err := s.joinCall(room, m, known, most)
 	if err != nil {
 		return Room{}, err
 	}
@@ -83,13 +97,13 @@ func (s *Store) Join(ctx context.Context, room string, m Member, known Known) (R
 	return r, err
 }
 
-func (s *Store) joinCall(room string, m Member, known Known) (call, error) {
+func (s *Store) joinCall(room string, m Member, known Known, most int) (call, error) {
 	header, err := Header{Kind: "join", User: m.User, Client: m.Client, Device: m.Device}.encode()
 	if err != nil {
 		return call{}, err
 	}
 	row := fmt.Sprintf("%d %d %s %s%s", len(m.User), len(m.Device), m.Session, m.User, m.Device)
-	c := s.roomCall(joinScript, room, known, m.Client, m.Gen, row, m.User, header, s.cfg.MaxMembers, MembersTold)
+	c := s.roomCall(joinScript, room, known, m.Client, m.Gen, row, m.User, header, most, MembersTold)
 	c.keys = append(c.keys, keysOfRoom(room).gone(m.Client), keysOfRoom(room).absent(m.Client))
 	return c, nil
 }

@@ -249,8 +249,12 @@ func (rm *Room) rejoin(ctx context.Context, known store.Known) bool {
 				placed[i] = r
 			case errors.Is(err, store.ErrUnavailable), errors.Is(err, store.ErrWiped):
 				return err
-			default:
+			case errors.Is(err, store.ErrMoved), errors.Is(err, store.ErrGone), errors.Is(err, store.ErrNotMember):
+				rm.Stand(seat) // its session knows
+			default: // who is not told that it hears nothing would wait for ever
+				rm.relay.log.Error("a member is not in again", "room", rm.name, "error", err)
 				rm.Stand(seat)
+				seat.Ear.Expelled(rm.name, seat)
 			}
 			return nil
 		})

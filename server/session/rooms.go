@@ -182,7 +182,7 @@ func (s *Session) Rejoin(ctx context.Context, room string, known store.Known) (s
 	at := s.place(room)
 	r, err := s.door.Store.Attach(ctx, room, s.member(), known, true)
 	if errors.Is(err, store.ErrWiped) {
-		if r, err = s.door.Store.Join(ctx, room, s.member(), store.Known{}); err == nil {
+		if r, err = s.door.Store.Readmit(ctx, room, s.member()); err == nil {
 			s.mu.Lock()
 			if p := s.places.of(room); p != nil {
 				p.joined = r.Joined
