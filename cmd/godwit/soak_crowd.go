@@ -43,6 +43,8 @@ type crowd struct {
 	// entered has a token for each place that somebody has got, and for each who was
 	// told how present all its neighbours are; cap is their number.
 	entered chan struct{}
+	spoken  chan struct{} // closed when the first message is answered
+	once    sync.Once
 
 	talking  context.Context // ends the talk
 	hush     context.CancelFunc
@@ -80,7 +82,7 @@ type exodus struct {
 }
 
 func newCrowd(o soakOptions, run, secret string) *crowd {
-	c := &crowd{o: o, secret: secret, began: time.Now()}
+	c := &crowd{o: o, secret: secret, began: time.Now(), spoken: make(chan struct{})}
 	c.talking, c.hush = context.WithCancel(context.Background())
 	c.sending, c.giveUp = context.WithCancel(context.Background())
 	c.reading, c.mute = context.WithCancel(context.Background())

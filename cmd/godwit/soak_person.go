@@ -288,6 +288,7 @@ func (p *person) say(room, pad int) {
 	switch {
 	case err == nil:
 		s.Answered(sent.Seq)
+		c.once.Do(func() { close(c.spoken) })
 	case errors.As(err, &refused) && !errors.Is(err, client.ErrUnsettled):
 		s.Refused(refused.Reason())
 	default:

@@ -100,8 +100,11 @@ func (s *soak) report(t ledger.Tally, began time.Time, err error) *soakResult {
 	}
 	switch {
 	case err == nil:
-		r.Complete = true
+		r.Complete = t.Answered > 0
 		r.Unanswered = t.Sent - t.Answered
+		if !r.Complete {
+			r.Error = "no message was answered, so nothing is proven"
+		}
 	case errors.Is(err, context.Canceled):
 		r.Error = "interrupted"
 	default:

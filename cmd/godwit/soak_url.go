@@ -107,10 +107,15 @@ func (s *soak) listen(ctx context.Context, enough <-chan struct{}) error {
 	}
 	tell := time.NewTicker(soakTell)
 	defer tell.Stop()
+	spoken, began := c.spoken, time.Now()
 	for {
 		select {
 		case <-ctx.Done():
 			return context.Cause(ctx)
+		case <-spoken:
+			spoken = nil
+			s.say("the first message is answered after %s", tenths(time.Since(began)))
+			continue
 		case <-tell.C:
 			s.say("at %d nodes; %d handed over, %d resumed, %d sessions lost so far",
 				c.nodes(), c.handed.Load(), c.resumed.Load(), c.lost.Load())

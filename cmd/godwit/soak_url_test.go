@@ -29,6 +29,7 @@ func TestSoak_OfAFleetElsewhereSeesItsClientsMove(t *testing.T) {
 	key := []string{"GODWIT_AUTH_SECRET=0123456789abcdef"}
 	fleet, urls := othersFleet(t, key...)
 	s := visiting(t, key, urls)
+	s.await(`^soak: the first message is answered`)
 	n1, err := strconv.Atoi(children(fleet, 2)[1])
 	if err != nil {
 		t.Fatal(err)
@@ -47,6 +48,18 @@ func TestSoak_OfAFleetElsewhereSeesItsClientsMove(t *testing.T) {
 	}
 	if r.Sent == 0 || r.Sent != r.Answered || r.Handed < 2 {
 		t.Errorf("%+v, want messages, all answered, and some of the six clients of the node handed over", r)
+	}
+}
+
+func TestSoak_OfAFleetElsewhereWhereNobodySpeaksProvesNothing(t *testing.T) {
+	_, urls := othersFleet(t)
+	s := visiting(t, nil, urls, "--rate", "0.001")
+	s.signal(syscall.SIGINT)
+	if code := s.exit(); code != 1 {
+		t.Errorf("exit %d, want 1", code)
+	}
+	if r := s.result(); r.Clean || r.Complete || !strings.Contains(r.Error, "nothing is proven") {
+		t.Errorf("%+v, want it to have proven nothing", r)
 	}
 }
 
