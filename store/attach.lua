@@ -7,7 +7,7 @@
 --        13 1 if it may read what was before its join
 -- Returns {'ok', epoch, seq, cseq, joined, in_call, count, roster, calls, from, ts, next, began}
 --      from which seq the client may go on ('': none), and when the entry at it, and the next, were
---      appended ('': the log has none); and the seq behind which the log has all of the epoch ('': not known)
+--      appended ('': the log has none); and, beside members, the seq behind which the log has all of the epoch, else the head
 --      or {'moved'} | {'not_member', epoch} | {'wiped'}
 local client, gen = ARGV[8], tonumber(ARGV[9])
 local epoch, seq = head()
@@ -34,10 +34,10 @@ if ARGV[12] ~= '' and ARGV[2] == epoch and tonumber(ARGV[12]) <= seq then
   end
 end
 -- A node that is older leaves the word of an earlier epoch there.
-local of, began = string.match(redis.call('HGET', META, 'began') or '', '^(%S+) (%d+)$')
-if of ~= epoch then began = '' end
-if began ~= '' and tonumber(began) < seq then
-  local next_id = int(tonumber(began) + 1) .. '-0'
-  if #redis.call('XRANGE', LOG, next_id, next_id) == 0 then began = '' end
+local began = int(seq)
+if ARGV[10] ~= '0' then
+  local of, at = string.match(redis.call('HGET', META, 'began') or '', '^(%S+) (%d+)$')
+  local after = of == epoch and int(tonumber(at) + 1) .. '-0'
+  if after and #redis.call('XRANGE', LOG, after, after) == 1 then began = at end
 end
 return {'ok', epoch, int(seq), int(cseq), joined, in_call(), n, flat, calls(client), from, ts, following, began}

@@ -45,8 +45,8 @@ type Room struct {
 	Calls  bool // the member itself is in the call
 	// New says that Join appended an entry.
 	New bool
-	// Began, of Attach, is the seq behind which the log has all of the epoch; Seq
-	// where that is not known.
+	// Began, of Attach that names members, is the seq behind which the log has all of
+	// the epoch; Seq where that is not known.
 	Began   uint64
 	Members []Member // at most MembersTold, in no order
 	Count   int      // of all members
@@ -131,10 +131,7 @@ func (s *Store) Attach(ctx context.Context, room string, m Member, known Known, 
 		return Room{}, err
 	}
 	r, err := roomOf(a)
-	r.Began = r.Seq
-	if a.text(12) != "" {
-		r.Began = min(a.uint(12), r.Seq)
-	}
+	r.Began = a.uint(12)
 	return r, err
 }
 
