@@ -10,8 +10,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/redis/go-redis/v9"
-
 	"godwit/internal/redisset"
 	"godwit/internal/redistest"
 	"godwit/rules/presence"
@@ -104,7 +102,7 @@ func TestConnect_APasswordIsAllItTakes(t *testing.T) {
 	}
 	s := open(t, Config{URL: strings.Replace(one.URL(), "://", "://:SECRET@", 1) + "/3", Timeout: 10 * time.Second})
 	everything(t, s)
-	keyspace, err := redis.NewClient(&redis.Options{Addr: one.Addr, Password: "SECRET"}).InfoMap(t.Context(), "keyspace").Result()
+	keyspace, err := s.direct.InfoMap(t.Context(), "keyspace").Result()
 	if _, third := keyspace["Keyspace"]["db3"]; err != nil || !third || len(keyspace["Keyspace"]) != 1 {
 		t.Errorf("what is stored: %v, %v, want something in the database that the URL names alone", keyspace, err)
 	}

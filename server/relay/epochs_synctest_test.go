@@ -95,7 +95,7 @@ func TestRelay_WhoFindsOutLateGoesOnWhereTheEpochBegan(t *testing.T) {
 		synctest.Wait()
 		late.on(nil)
 		late.Reset()
-		time.Sleep(100 * time.Millisecond)
+		synctest.Wait()
 		bob.resetAt(head)
 		resets, _ := bob.told()
 		if resets[0].Seq != kept {
@@ -111,7 +111,7 @@ func TestRelay_WhoFindsOutLateGoesOnWhereTheEpochBegan(t *testing.T) {
 
 		// Another reset, in the same epoch, brings nothing again.
 		<-late.find(lobby).Lost()
-		time.Sleep(100 * time.Millisecond)
+		synctest.Wait()
 		if resets, _ = bob.told(); len(resets) != 2 || resets[1].Seq != last || len(bob.seqs()) != bob.before {
 			t.Errorf("reset %+v and then %d entries, want one to %d and none", resets, len(bob.seqs())-bob.before, last)
 		}

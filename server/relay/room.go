@@ -312,7 +312,7 @@ func (rm *Room) rejoin(ctx context.Context, known store.Known) bool {
 		rm.left = ""
 	}
 	rm.begin(epoch, start)
-	rm.expelLater(rm.apply(rm.track.Announced(epoch, max(start, newest.Seq))))
+	rm.expelLater(rm.apply(rm.track.Announced(epoch, newest.Seq)))
 	return true
 }
 
