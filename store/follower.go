@@ -103,9 +103,6 @@ func (f *follower) connection(ctx context.Context) error {
 		return err
 	}
 	f.conn = conn
-	for len(f.heard) > 0 {
-		<-f.heard
-	}
 	f.anew()
 	// The first command dials: a connection that is not there has nothing to read.
 	if err := f.subscribe(ctx, []string{f.own}); err != nil {

@@ -2,6 +2,7 @@ package store
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/redis/go-redis/v9"
@@ -239,5 +240,35 @@ func TestFollower_KeepsNothingOfWhatIsInVain(t *testing.T) {
 	}
 	if own := f.channels.all[f.own]; len(own.waiters) != 0 {
 		t.Errorf("%d wait for the own channel", len(own.waiters))
+	}
+}
+
+// A classic channel may have been deaf to what a sharded one lacked, and each sharded one
+// hears of its own primary alone.
+func TestSubscriber_KnowsBehindWhatNothingWasMissed(t *testing.T) {
+	sub, _ := unconnected(t)
+	classic, a, b := sub.classic, feed(t, sub, primaryA), feed(t, sub, primaryB)
+	is := func(what string, byClassic, byA, byB bool) {
+		t.Helper()
+		if c, x, y := sub.whole(classic), sub.whole(a.follower), sub.whole(b.follower); c != byClassic || x != byA || y != byB {
+			t.Errorf("%s: whole %t, %t, %t; want %t, %t, %t", what, c, x, y, byClassic, byA, byB)
+		}
+	}
+	is("all hear", true, true, true)
+	sub.hears(a.follower, false)
+	is("one primary's channels do not", false, false, true)
+	sub.hears(a.follower, true)
+	sub.hears(classic, false)
+	is("the classic ones do not", false, false, false)
+}
+
+// What came back too late, of the connection before, is no answer to the same number.
+func TestFollower_AProbeIsAnsweredByItselfAlone(t *testing.T) {
+	s := open(t, Config{})
+	e := &ear{heard: make(map[string][]uint64), wake: make(chan struct{}, 1)}
+	f := s.NewSubscriber(Ref{"n", "b"}, e).classic
+	f.heard <- "1"
+	if err := f.probe(t.Context(), 1); err == nil || !strings.Contains(err.Error(), "deaf") {
+		t.Errorf("the probe of a follower that hears nothing: %v, want that it is deaf", err)
 	}
 }

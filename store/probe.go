@@ -48,6 +48,9 @@ const (
 func (f *follower) probe(ctx context.Context, nth int) error {
 	ctx, cancel := context.WithTimeout(ctx, probeWithin)
 	defer cancel()
+	for len(f.heard) > 0 { // what came too late
+		<-f.heard
+	}
 	began := time.Now()
 	missing, err := f.sound(ctx, strconv.Itoa(nth))
 	if err != nil {

@@ -10,6 +10,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"godwit/server/hub"
 	"godwit/store"
 )
 
@@ -192,6 +193,67 @@ func TestRelay_AResetWaitsForTheStoreAndPutsOutWhoIsNotThere(t *testing.T) {
 		synctest.Wait()
 		if got := cy.seqs()[before:]; len(got) > 0 {
 			t.Errorf("who is not there any more got %v", got)
+		}
+	})
+}
+
+// A store that is wiped again while the members are asked to rejoin has some in one
+// epoch and some in the next: nobody is told of the first.
+func TestRelay_AResetThatAnotherOvertakesIsToldOnce(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		n := w.node()
+		ann, bob := n.sit(1, "ann"), n.sit(2, "bob")
+		asked, goOn := make(chan struct{}, 1), make(chan struct{})
+		bob.mu.Lock()
+		bob.asked = func() {
+			asked <- struct{}{}
+			<-goOn
+		}
+		bob.mu.Unlock()
+		w.redis.FlushAll()
+		done := n.find(lobby).Lost()
+		<-asked
+		synctest.Wait() // ann is in again
+		w.redis.FlushAll()
+		bob.mu.Lock()
+		bob.asked = nil
+		bob.mu.Unlock()
+		close(goOn)
+		<-done
+		last := ann.say(`"after"`)
+		time.Sleep(time.Second)
+		epoch := w.redis.HGet("gw:{r:lobby}:meta", "epoch")
+		for _, g := range []*guest{ann, bob} {
+			if resets, out := g.told(); len(resets) != 1 || resets[0].Epoch != epoch || out != 0 {
+				t.Errorf("%s was reset %+v and put out %d times, want one reset to %s", g.User, resets, out, epoch)
+			}
+		}
+		if got := bob.seqs(); got[len(got)-1] != last {
+			t.Errorf("bob got %v, want up to %d", got, last)
+		}
+	})
+}
+
+// What was kept at hand for who sits down is of the order that it was delivered in.
+func TestRelay_WhoSitsDownBehindAResetHasNothingOfTheEpochBefore(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		n := w.node()
+		ann := n.sit(1, "ann")
+		n.Open(lobby).Hold(&hub.Seat{})
+		kept := ann.say(`"kept"`)
+		ann.say(`"lost"`)
+		ann.say(`"lost, too"`)
+		synctest.Wait()
+		w.rollBack(kept)
+		<-n.find(lobby).Lost()
+		cy := n.enter(3, "cy")
+		ann.say(`"after"`)
+		synctest.Wait()
+		if !cy.room.Sit(cy.seat, cy.at.Epoch, cy.at.Seq, cy.at.Seq) {
+			t.Fatal("no seat")
+		}
+		if got := cy.data(); !slices.Equal(got, []string{`"after"`}) {
+			t.Errorf("cy got %q, want what was said in its epoch", got)
 		}
 	})
 }

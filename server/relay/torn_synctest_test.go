@@ -22,6 +22,7 @@ func TestRelay_AnEntryInThePlaceOfOneThatWasDeliveredIsNoticed(t *testing.T) {
 	}{
 		{"one of one", 1, 1, time.Second},
 		{"one of one, by a clock that is behind", 1, 1, -time.Hour},
+		{"one of two", 2, 1, time.Second},
 		{"two at once, of one", 1, 2, time.Second},
 		{"two at once, of one, by a clock that is behind", 1, 2, -time.Hour},
 		{"more at once than were lost", 2, 4, time.Second},
@@ -99,6 +100,48 @@ func TestRelay_WhatIsHeardBeforeEverythingIsGoesByTheLog(t *testing.T) {
 			})
 		})
 	}
+}
+
+// Nor does what is heard first when everything is heard again, and before the log was
+// asked whether it has all that was delivered.
+func TestRelay_WhatIsHeardRightBehindAResetGoesByTheLog(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		n := w.node()
+		ann, bob := n.sit(1, "ann"), n.sit(2, "bob")
+		kept := ann.say(`"kept"`)
+		lost := ann.say(`"lost"`)
+		synctest.Wait()
+		written := w.loses(ann, kept, 2, time.Second)
+		n.Reset()
+		n.Relay.Heard(lobby, written[1], true)
+		synctest.Wait()
+		bob.resetAt(lost)
+	})
+}
+
+// A node that may have missed something tells the store, with what it writes, when
+// its newest entry was written; one that has not lets the store save the look.
+func TestRoom_KnowsItsNewestEntryByItsTimeWhileInDoubt(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		n := w.node()
+		ann, bob := n.sit(1, "ann"), n.sit(2, "bob")
+		head := ann.say(`"x"`)
+		synctest.Wait()
+		is := func(what string, ts int64) {
+			t.Helper()
+			if k := bob.room.Known(); k != (store.Known{Epoch: ann.at.Epoch, Seq: head, TS: ts}) {
+				t.Errorf("%s: %+v, want entry %d at %d", what, k, head, ts)
+			}
+		}
+		is("nothing was missed", 0)
+		w.redis.SetError("LOADING not now")
+		n.Relay.Suspect()
+		synctest.Wait()
+		is("in doubt", bob.got[len(bob.got)-1].TS)
+		w.redis.SetError("")
+		time.Sleep(3 * time.Second) // the probe, and the comparison after it
+		is("compared", 0)
+	})
 }
 
 // What follows an entry in the place of a lost one may come from the log, where the

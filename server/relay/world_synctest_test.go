@@ -180,6 +180,7 @@ type guest struct {
 	before int               // guarded by mu: how many had come before the last reset
 	out    int               // guarded by mu: times it was told that it was put out
 	refuse error             // guarded by mu: what Rejoin answers
+	asked  func()            // guarded by mu: is called in Rejoin before anything else
 }
 
 const lobby = "lobby"
@@ -238,8 +239,11 @@ func (g *guest) Expelled(string, *hub.Seat) {
 
 func (g *guest) Rejoin(ctx context.Context, room string, known store.Known) (store.Room, error) {
 	g.mu.Lock()
-	refuse := g.refuse
+	refuse, asked := g.refuse, g.asked
 	g.mu.Unlock()
+	if asked != nil {
+		asked()
+	}
 	if refuse != nil {
 		return store.Room{}, refuse
 	}
