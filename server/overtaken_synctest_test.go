@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -29,15 +30,19 @@ func names(command, begin string) func([][]byte) bool {
 	}
 }
 
-// Who is not answered has no session's secret: nobody could resume what was begun.
-func TestHello_WhoseAnswerIsLostLeavesNoSession(t *testing.T) {
-	var points fault.Points
-	slow := func(s *trial.Settings, node string) {
-		if node == "n1" {
+// heldUp has a node's connections to the store go by points.
+func heldUp(name string, points *fault.Points) func(s *trial.Settings, node string) {
+	return func(s *trial.Settings, node string) {
+		if node == name {
 			s.Store.Dial = points.Dial(s.Store.Dial)
 		}
 	}
-	trio(t, slow, func(t *testing.T, f *trial.Fleet) {
+}
+
+// Who is not answered has no session's secret: nobody could resume what was begun.
+func TestHello_WhoseAnswerIsLostLeavesNoSession(t *testing.T) {
+	var points fault.Points
+	trio(t, heldUp("n1", &points), func(t *testing.T, f *trial.Fleet) {
 		enter(t, f, 1, "bob") // the script is there
 		at := points.At(fault.Step{Does: fault.On(":session"), Answered: true})
 		defer at.Release()
@@ -73,12 +78,7 @@ func TestJoin_ThatWasOvertakenChangesNothing(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			var points fault.Points
-			slow := func(s *trial.Settings, node string) {
-				if node == "n1" {
-					s.Store.Dial = points.Dial(s.Store.Dial)
-				}
-			}
-			trio(t, slow, func(t *testing.T, f *trial.Fleet) {
+			trio(t, heldUp("n1", &points), func(t *testing.T, f *trial.Fleet) {
 				bob := enter(t, f, 2, "bob")
 				bob.join("lobby")
 				ann := follower(t, f, 1, "ann")
@@ -114,18 +114,90 @@ func TestJoin_ThatWasOvertakenChangesNothing(t *testing.T) {
 	}
 }
 
+// A client waits five seconds for a resume, and may then be elsewhere: a node that is as
+// late as that would put it out there.
+func TestResume_ThatIsTooLateTakesNothingUp(t *testing.T) {
+	for late, wait := range map[bool]time.Duration{false: 4500 * time.Millisecond, true: 5500 * time.Millisecond} {
+		t.Run(wait.String(), func(t *testing.T) {
+			var points fault.Points
+			trio(t, heldUp("n2", &points), func(t *testing.T, f *trial.Fleet) {
+				ann := enter(t, f, 1, "ann")
+				ann.join("lobby")
+				login := points.At(fault.Step{Does: names("SUBSCRIBE", "gw:{u:busy}")})
+				defer login.Release()
+				var busy sync.WaitGroup
+				for range 64 { // who have every turn
+					conn := dial(t, f, 2)
+					busy.Go(func() {
+						if err := conn.Call(t.Context(), "hello", wire.Hello{Token: "dev:busy"}, nil); err != nil {
+							t.Error(err)
+						}
+					})
+				}
+				<-login.Reached()
+				synctest.Wait()
+				conn, answer := dial(t, f, 2), make(chan error, 1)
+				go func() {
+					answer <- conn.Call(t.Context(), "resume", wire.Resume{Session: ann.session.Session, Secret: ann.session.Secret}, nil)
+				}()
+				time.Sleep(3 * time.Second)
+				room := points.At(fault.Step{Does: names("SUBSCRIBE", "gw:{r:lobby}")})
+				defer room.Release()
+				login.Release()
+				busy.Wait()
+				<-room.Reached()
+				time.Sleep(wait - 3*time.Second)
+				room.Release()
+				if err := <-answer; late != (reason(err) == wire.Unavailable) {
+					t.Errorf("resume after %s: %v", wait, err)
+				}
+				synctest.Wait()
+				if err := ann.say("here", 1); late != (err == nil) {
+					t.Errorf("on its socket before, after a resume of %s: %v", wait, err)
+				}
+			})
+		})
+	}
+}
+
+// Of two resumes of a session at one node the one that the store has answered last is
+// the session's, whichever the node goes on with first.
+func TestResume_ThatAnotherOvertookGivesWay(t *testing.T) {
+	var points fault.Points
+	trio(t, heldUp("n2", &points), func(t *testing.T, f *trial.Fleet) {
+		ann := enter(t, f, 1, "ann")
+		ann.join("lobby")
+		again := wire.Resume{Session: ann.session.Session, Secret: ann.session.Secret}
+		if err := dial(t, f, 2).Call(t.Context(), "resume", again, nil); err != nil {
+			t.Fatal(err) // the script is there
+		}
+		claim := points.At(fault.Step{Does: fault.On(":session"), Answered: true})
+		defer claim.Release()
+		first, answer := dial(t, f, 2), make(chan error, 1)
+		go func() { answer <- first.Call(t.Context(), "resume", again, nil) }()
+		<-claim.Reached()
+		ann.Conn = dial(t, f, 2)
+		if err := ann.Call(t.Context(), "resume", again, nil); err != nil {
+			t.Fatal(err)
+		}
+		claim.Release()
+		if err := <-answer; reason(err) != wire.Moved {
+			t.Errorf("the first resume: %v, want that it was overtaken", err)
+		}
+		synctest.Wait()
+		if err := ann.say("here", 1); err != nil {
+			t.Errorf("who was resumed last is not there any more: %v", err)
+		}
+	})
+}
+
 // Who is put out of a room and joins it again at once is in it as any other, however
 // late the record is told of the one and of the other.
 func TestKick_OfOneWhoIsBackAtOnceLeavesNoGhost(t *testing.T) {
 	for name, late := range map[string]string{"the operator's node is late": "n2", "its own node is late": "n1"} {
 		t.Run(name, func(t *testing.T) {
 			var points fault.Points
-			slow := func(s *trial.Settings, node string) {
-				if node == late {
-					s.Store.Dial = points.Dial(s.Store.Dial)
-				}
-			}
-			trio(t, slow, func(t *testing.T, f *trial.Fleet) {
+			trio(t, heldUp(late, &points), func(t *testing.T, f *trial.Fleet) {
 				ann := enter(t, f, 1, "ann")
 				ann.join("lobby")
 				at := points.At(fault.Step{Does: takesOff})

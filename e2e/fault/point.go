@@ -177,7 +177,8 @@ func (c *held) resume(at *Point) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.at = nil
-	_ = c.pass() // an error shows at the next read
+	_ = c.SetWriteDeadline(time.Time{}) // who wrote it was told that it is written
+	_ = c.pass()                        // an error shows at the next read
 }
 
 // Read reads, and keeps an answer back while it is held.

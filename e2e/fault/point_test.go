@@ -3,6 +3,7 @@ package fault_test
 import (
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"strings"
 	"testing"
@@ -100,4 +101,30 @@ func TestPoints_WhatIsHeldIsLostWithItsConnection(t *testing.T) {
 		t.Fatal(err)
 	}
 	has(t, direct, "1") // and not 2
+}
+
+// Who wrote it was told that it is written: no deadline of the writer's ends it later.
+func TestPoints_WhatWasHeldComesThroughHoweverLate(t *testing.T) {
+	var points fault.Points
+	near, far := net.Pipe()
+	defer far.Close()
+	c := points.Conn(near)
+	defer c.Close()
+	const ping = "*1\r\n$4\r\nPING\r\n"
+	at := points.At(fault.Step{Does: func([][]byte) bool { return true }})
+	if _, err := c.Write([]byte(ping)); err != nil {
+		t.Fatal(err)
+	}
+	<-at.Reached()
+	if err := c.SetWriteDeadline(time.Now().Add(-time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	if err := far.SetReadDeadline(time.Now().Add(fleet.Patience)); err != nil {
+		t.Fatal(err)
+	}
+	at.Release()
+	got := make([]byte, len(ping))
+	if _, err := io.ReadFull(far, got); err != nil || string(got) != ping {
+		t.Errorf("%q, %v came through", got, err)
+	}
 }
