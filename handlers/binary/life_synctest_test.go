@@ -131,6 +131,15 @@ func TestChatd_ASlowReaderIsEvictedAndItsNeighbourHearsAll(t *testing.T) {
 			}
 		}
 		slow.Go()
+		had := 0
+		for ; ; had++ {
+			if _, err := slow.Next(t.Context()); err != nil {
+				break
+			}
+		}
+		if had > n-5 { // more than that, of 256 kB, was not on its way yet
+			t.Errorf("who was evicted had %d of %d messages: what waited for it was sent", had, n)
+		}
 		slow.ends(wire.CloseTooSlow)
 	})
 }
