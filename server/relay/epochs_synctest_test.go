@@ -234,6 +234,42 @@ func TestRelay_AResetThatAnotherOvertakesIsToldOnce(t *testing.T) {
 	})
 }
 
+// Who sits down in an epoch that its node has still to find out about has its place in it.
+func TestRelay_WhoJoinsAnEpochBeforeItsNodeDoesMissesNothing(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		early, late := w.node(), w.node()
+		ann, bob := early.sit(1, "ann"), late.sit(2, "bob")
+		kept := ann.say(`"kept"`)
+		ann.say(`"lost"`)
+		synctest.Wait()
+		late.on(nothing)
+		w.rollBack(kept)
+		<-early.find(lobby).Lost()
+		asked, goOn := make(chan struct{}), make(chan struct{})
+		cy := late.enter(3, "cy")
+		cy.asked = func() {
+			close(asked)
+			<-goOn
+		}
+		if !cy.room.Sit(cy.seat, cy.at.Epoch, cy.at.Seq, cy.at.Seq) {
+			t.Fatal("no seat")
+		}
+		<-asked
+		first := ann.say(`"meanwhile"`)
+		synctest.Wait()
+		late.on(nil)
+		close(goOn)
+		synctest.Wait()
+		last := ann.say(`"after"`)
+		synctest.Wait()
+		bob.resetAt(kept + 1)
+		cy.has("after its join", first, last)
+		if resets, _ := cy.told(); len(resets) > 0 {
+			t.Errorf("who joined in the epoch was reset %+v", resets)
+		}
+	})
+}
+
 // What was kept at hand for who sits down is of the order that it was delivered in.
 func TestRelay_WhoSitsDownBehindAResetHasNothingOfTheEpochBefore(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {

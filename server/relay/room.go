@@ -77,8 +77,8 @@ func (rm *Room) position() store.Known {
 // next it gets live. head is the room's, read from the store once the room was
 // Ready: where the node has no order yet, it begins there, and ephemeral events
 // that came behind it are for the member, too. Sit says false, and
-// seats nobody, when the node is further than `after` and what lies between is
-// not at hand: read it from the log and ask again.
+// seats nobody, when the node is further than `after`, or has still to find its order,
+// and what lies between is not at hand: read it from the log and ask again.
 func (rm *Room) Sit(seat *hub.Seat, epoch string, after, head uint64) bool {
 	rm.mu.Lock()
 	defer rm.mu.Unlock()
@@ -89,9 +89,12 @@ func (rm *Room) Sit(seat *hub.Seat, epoch string, after, head uint64) bool {
 	}
 	seat.Epoch, seat.After = epoch, after
 	have, now := rm.track.Position()
-	if rm.resetting || have != epoch { // it is placed with the others
-		rm.seats.Put(seat)
+	if rm.resetting || have != epoch {
 		rm.startReset()
+		if after < head {
+			return false // the order may begin behind that
+		}
+		rm.seats.Put(seat) // it is placed with the others
 		return true
 	}
 	if after < now && !rm.recent.has(after+1) {
@@ -281,7 +284,7 @@ func (rm *Room) rejoin(ctx context.Context, known store.Known) bool {
 	for _, seat := range rm.seats.All() { // those who sat down meanwhile, too
 		of, after := seat.Epoch, seat.After
 		if r, anew := told[seat]; anew {
-			of, after = r.Epoch, from(seat, r)
+			of, after = r.Epoch, from(seat, r, known.Epoch)
 		}
 		if epoch == "" {
 			epoch, start = of, after
@@ -300,7 +303,10 @@ func (rm *Room) rejoin(ctx context.Context, known store.Known) bool {
 		if r.New {
 			rm.wroteOwn(store.Head{Epoch: r.Epoch, Seq: r.Seq})
 		}
-		seat.Epoch, seat.After = r.Epoch, from(seat, r)
+		if seat.Epoch == epoch && known.Epoch != epoch {
+			continue // it has its place
+		}
+		seat.Epoch, seat.After = epoch, from(seat, r, known.Epoch)
 		seat.Ear.Reset(wire.Reset{
 			Room: rm.name, Epoch: epoch, Seq: seat.After, CSeq: r.CSeq,
 			Members: Members(newest.Members), More: newest.Count > len(newest.Members), InCall: newest.InCall,
@@ -316,11 +322,15 @@ func (rm *Room) rejoin(ctx context.Context, known store.Known) bool {
 	return true
 }
 
-// from is the position at which a seat goes on that was placed anew. Who has a place
-// in the epoch already may have had what came since it began.
-func from(seat *hub.Seat, r store.Room) uint64 {
-	if seat.Epoch == r.Epoch {
-		return r.Seq
+// from is the position at which a seat goes on that was placed anew, when the order was
+// that of an epoch, left. Who has heard it in the same one may have had what came since
+// that began; who sat down in another has had nothing behind its place.
+func from(seat *hub.Seat, r store.Room, left string) uint64 {
+	switch {
+	case seat.Epoch != r.Epoch:
+		return max(r.Began, r.Joined)
+	case left != r.Epoch:
+		return seat.After
 	}
-	return max(r.Began, r.Joined)
+	return r.Seq
 }
