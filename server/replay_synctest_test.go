@@ -1,10 +1,13 @@
 package server_test
 
 import (
+	"strconv"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/go-json-experiment/json"
 
 	"godwit/internal/trial"
 	"godwit/wire"
@@ -115,6 +118,68 @@ func TestLeave_WhileAReplayWaitsEndsIt(t *testing.T) {
 		}
 		if n := strings.Count(after, event); n != 0 {
 			t.Errorf("%d events of the membership that was left came after it", n)
+		}
+	})
+}
+
+// rollBack has the store lose what the lobby has after kept.
+func rollBack(t *testing.T, f *trial.Fleet, kept uint64) {
+	t.Helper()
+	const log, meta = "gw:{r:lobby}:log", "gw:{r:lobby}:meta"
+	entries, err := f.Redis.Stream(log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.Redis.Del(log)
+	for _, e := range entries[:kept] {
+		if _, err := f.Redis.XAdd(log, e.ID, e.Values); err != nil {
+			t.Fatal(err)
+		}
+	}
+	f.Redis.HSet(meta, "seq", strconv.FormatUint(kept, 10))
+}
+
+// Who still reads the log when its tail is lost goes on reading: it lacks nothing of
+// what was kept, nor of what is said in the epoch after that.
+func TestReplay_IntoAnotherEpochGoesOnWhereItIs(t *testing.T) {
+	const messages, lost, more = 900, 3, 5
+	missed(t, messages, 256<<10, func(t *testing.T, f *trial.Fleet, ann *person, since wire.Position) {
+		cy := enter(t, f, 1, "cy")
+		cy.join("lobby")
+		ann.resume(f, 2, since)
+		ann.Halt() // the replay waits for the socket
+		synctest.Wait()
+		kept := since.Seq + messages + 1 - lost // the last is cy's join
+		rollBack(t, f, kept)
+		eve := enter(t, f, 1, "eve") // her node finds out by her join
+		eve.join("lobby")
+		for i := range more {
+			if err := eve.say("after", uint64(i+1)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		ann.Go()
+		for at, after := since.Seq, 0; after < more; {
+			n, err := ann.Next(t.Context())
+			switch {
+			case err != nil:
+				t.Fatal(err)
+			case n.Method == "room.reset":
+				var r wire.Reset
+				if err := json.Unmarshal(n.Params, &r); err != nil {
+					t.Fatal(err)
+				}
+				if r.Seq != at || at == since.Seq || at >= kept {
+					t.Fatalf("reset to %d behind %d, want it while what was kept, up to %d, is read", r.Seq, at, kept)
+				}
+			case n.Event != nil:
+				if at++; n.Event.Seq != at {
+					t.Fatalf("got %d, want %d", n.Event.Seq, at)
+				}
+				if string(n.Event.Data) == `"after"` {
+					after++
+				}
+			}
 		}
 	})
 }

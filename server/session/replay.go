@@ -149,9 +149,12 @@ func (s *Session) replay(at *place) {
 		if s.sit(at, epoch, pos) {
 			return
 		}
-		if n := len(page.Entries); n > 0 {
-			count = min(max(1, replayBytes*n/max(1, bytes)), replayMost)
+		n := len(page.Entries)
+		if n == 0 { // the node is further than the log was
+			wait.Pause(ctx, replayRetry)
+			continue
 		}
+		count = min(max(1, replayBytes*n/max(1, bytes)), replayMost)
 	}
 }
 
@@ -165,16 +168,23 @@ func (s *Session) hand(ctx context.Context, at *place, ev *wire.RoomEvent) error
 	return s.sock.Replay(ctx, ev)
 }
 
-// startOver tells the client that a room goes on somewhere else, and seats it
-// there. It says whether it is done.
+// startOver tells the client that a room goes on somewhere else: in another epoch
+// behind what both have and it has had, otherwise at the head. It seats it there, or
+// says false: the log is to be read from there, or the same to be tried again.
 func (s *Session) startOver(ctx context.Context, at *place) bool {
 	room := at.room.Name()
 	s.mu.Lock()
-	epoch := at.epoch
+	epoch, pos := at.epoch, at.pos
 	s.mu.Unlock()
 	r, err := s.Rejoin(ctx, room, store.Known{Epoch: epoch})
 	if err != nil {
 		return !errors.Is(err, store.ErrUnavailable) && !errors.Is(err, store.ErrWiped)
+	}
+	start := r.Seq
+	if r.Epoch != epoch {
+		if start = min(pos, r.Began); !s.door.open(room) {
+			start = max(start, r.Joined) // what was before is not its to read
+		}
 	}
 	at.replaying.Lock()
 	defer at.replaying.Unlock()
@@ -182,11 +192,11 @@ func (s *Session) startOver(ctx context.Context, at *place) bool {
 		return true
 	}
 	s.Reset(wire.Reset{
-		Room: room, Epoch: r.Epoch, Seq: r.Seq, CSeq: r.CSeq,
+		Room: room, Epoch: r.Epoch, Seq: start, CSeq: r.CSeq,
 		Members: relay.Members(r.Members), More: r.Count > len(r.Members), InCall: r.InCall,
 	})
 	s.mu.Lock()
 	at.head = r.Seq
 	s.mu.Unlock()
-	return s.sit(at, r.Epoch, r.Seq)
+	return s.sit(at, r.Epoch, start)
 }
