@@ -25,6 +25,7 @@ var (
 	answerHead   = []byte(`{"jsonrpc":"2.0","id":`)
 	resultMark   = []byte(`,"result":`)
 	errorMark    = []byte(`,"error":`)
+	rateMark     = []byte(`"reason":"rate_limited"`)
 	seqMark      = []byte(`,"seq":`)
 	dataMark     = []byte(`,"data":"~`)
 	saidMark     = []byte(`"kind":"message"`)
@@ -286,7 +287,11 @@ func (c *client) heard(b []byte, now time.Duration) (answer bool, err error) {
 		at = at[i:]
 	}
 	if bytes.HasPrefix(at, errorMark) {
-		return true, fmt.Errorf("refused: %.200s", bytes.TrimSuffix(at[len(errorMark):], []byte("}")))
+		hint := ""
+		if bytes.Contains(at, rateMark) {
+			hint = "; a session may not ask for that much a second there: give a pace (--rate), or more members to take turns"
+		}
+		return true, fmt.Errorf("refused: %.200s%s", bytes.TrimSuffix(at[len(errorMark):], []byte("}")), hint)
 	}
 	if !bytes.HasPrefix(at, resultMark) {
 		return false, fmt.Errorf("an answer that is neither result nor error: %.200q", b)

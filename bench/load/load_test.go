@@ -440,7 +440,7 @@ func TestRun_SaysWhatWentWrong(t *testing.T) {
 		{"a login is refused", "hello: refused", func(c *Config) {
 			c.Dial = refuse(`"id":1,"result":{}`, `{"jsonrpc":"2.0","id":1,"error":{"code":-32000,"message":"no","data":{"reason":"unauthorized"}}}`)
 		}},
-		{"a send is refused", "rate_limited", func(c *Config) {
+		{"a send is refused", "give a pace", func(c *Config) {
 			c.Dial = refuse(`"result":{"seq"`, `{"jsonrpc":"2.0","id":1,"error":{"code":-32000,"message":"slow down","data":{"reason":"rate_limited"}}}`)
 		}},
 		{"no frame of the protocol", "neither answer nor notification", func(c *Config) { c.Dial = refuse(`"id":1,"result":{}`, `[]`) }},

@@ -165,6 +165,12 @@ func (o *benchOptions) fill(env []string) error {
 		bad(s.Stalled < 0 || s.Stalled > 0 && s.Stalled%max(s.Rooms, 1) != 0 || s.Stalled/max(s.Rooms, 1) > s.Members-2,
 			"stalled", "as many in every room, and two of each left to talk")
 	}
+	for _, f := range []struct{ name, of string }{
+		{"rate", "fanout or presence"}, {"inflight", "fanout"}, {"stalled", "fanout"}, {"payload", "fanout"},
+	} {
+		bad(o.set(f.name) && !slices.ContainsFunc(o.works, func(work string) bool { return strings.Contains(f.of, work) }),
+			f.name, "nothing without %s", f.of)
+	}
 	bad(o.set("rate") && !(o.rate > 0 && o.rate <= benchMostRate), "rate", "more than 0 and at most %d", benchMostRate)
 	bad(o.inFlight < 1 || o.inFlight > benchMostInFlight, "inflight", "1 to %d", benchMostInFlight)
 	bad(o.payload < benchLeastPayload || o.payload > benchMostPayload, "payload", "%d to %d", benchLeastPayload, benchMostPayload)

@@ -370,6 +370,9 @@ func TestBench_SaysWhyItCannotRun(t *testing.T) {
 		{"nobody is left to talk", nil, []string{"fanout", "--rooms", "2", "--members", "3", "--stalled", "4"}, 2, []string{"--stalled: expected"}},
 		{"no number", nil, []string{"--rate", "NaN"}, 2, []string{"--rate: expected"}},
 		{"no result", nil, []string{"--against", garbage}, 2, []string{"is no result of godwit bench --json"}},
+		{"what the work has not", nil, []string{"login", "calls", "--rate", "5", "--stalled", "2", "--payload", "64", "--inflight", "1"}, 2, []string{
+			"--rate: expected nothing without fanout or presence", "--stalled: expected nothing without fanout", "--payload: expected nothing without fanout", "--inflight: expected nothing without fanout",
+		}},
 		{"no such work", nil, []string{"sleep"}, 2, []string{`no such work: "sleep"; there are fanout`}},
 		{"no such flag", nil, []string{"--fast"}, 2, []string{"--fast"}},
 		{"no address", nil, []string{"--url", "http://x", "--nodes", "3"}, 2, []string{"--url: expected ws://host:port/v1/ws or wss://", "--nodes: expected nothing beside --url"}},
