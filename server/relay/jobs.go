@@ -26,7 +26,7 @@ type jobs struct {
 	resume chan struct{} // cap 1
 
 	mu     sync.Mutex
-	fresh  []job // guarded by mu; with failed at most one for each room
+	fresh  []job // guarded by mu; of a room with failed at most a hole, a reset and who is put out
 	failed []job // guarded by mu
 }
 
@@ -42,7 +42,7 @@ func newJobs(parts int) []*jobs {
 	return all
 }
 
-// spawn queues a job; a room has at most one.
+// spawn queues a job. Those of one room may run side by side.
 func (rm *Room) spawn(j job) {
 	rm.relay.jobs[rm.relay.store.Part(rm.name)].add(j)
 }
