@@ -110,12 +110,16 @@ type batch struct {
 	left   []redis.Cmder          // to be tried next, in order
 	done   []redis.Cmder          // what the last attempt settled
 	routes map[int]route          // of slots that were not where they were thought to be
+	named  map[string]*redis.Client // by address, those that routes have named
 	pause  time.Duration
 	failed map[*redis.Client]bool // did not answer
 }
 
 func (r *router) begin(ctx context.Context, cmds []redis.Cmder) *batch {
-	return &batch{router: r, ctx: ctx, left: cmds, routes: make(map[int]route), failed: make(map[*redis.Client]bool)}
+	return &batch{
+		router: r, ctx: ctx, left: cmds, routes: make(map[int]route),
+		named: make(map[string]*redis.Client), failed: make(map[*redis.Client]bool),
+	}
 }
 
 // part is what one primary gets of an attempt.
@@ -176,7 +180,12 @@ func (b *batch) attempt() bool {
 // client is where the slot of a key is.
 func (b *batch) client(key string) (c *redis.Client, ask bool, err error) {
 	if to := b.routes[slotOf(key)]; to.addr != "" {
-		c, err := b.router.at(b.ctx, to.addr)
+		c := b.named[to.addr]
+		if c == nil { // a question to the Cluster
+			if c, err = b.router.at(b.ctx, to.addr); err == nil {
+				b.named[to.addr] = c
+			}
+		}
 		return c, to.ask, err
 	}
 	c, err = b.router.rdb.MasterForKey(b.ctx, key)
