@@ -105,11 +105,11 @@ func (r *router) do(ctx context.Context, cmds []redis.Cmder) {
 type batch struct {
 	router *router
 	ctx    context.Context
-	waits  func(redis.Cmder) bool // whether a command's answer waits for replicas; nil: none's
-	wait   int                    // for how many of them
-	left   []redis.Cmder          // to be tried next, in order
-	done   []redis.Cmder          // what the last attempt settled
-	routes map[int]route          // of slots that were not where they were thought to be
+	waits  func(redis.Cmder) bool   // whether a command's answer waits for replicas; nil: none's
+	wait   int                      // for how many of them
+	left   []redis.Cmder            // to be tried next, in order
+	done   []redis.Cmder            // what the last attempt settled
+	routes map[int]route            // of slots that were not where they were thought to be
 	named  map[string]*redis.Client // by address, those that routes have named
 	pause  time.Duration
 	failed map[*redis.Client]bool // did not answer

@@ -31,6 +31,10 @@ type Sweep struct {
 
 	Ended    atomic.Uint64 // sessions ended by this node's sweeps
 	Orphaned atomic.Uint64 // sessions of dead nodes detached by this node
+
+	// namesakes are the other nodes of this one's name that were there at the last
+	// look; owned by Run.
+	namesakes map[store.Ref]bool
 }
 
 // Run works until ctx ends.
@@ -109,6 +113,7 @@ func (w *Sweep) dead(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	w.meet(nodes)
 	for _, n := range nodes {
 		if n.Alive || n.Ref == w.Ref {
 			continue
@@ -118,6 +123,23 @@ func (w *Sweep) dead(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// meet says who has this node's name. An earlier life of it is no more by the time
+// of the first look, which is a whole lease after the start.
+func (w *Sweep) meet(nodes []store.Node) {
+	met := make(map[store.Ref]bool)
+	for _, n := range nodes {
+		if !n.Alive || n.Node != w.Ref.Node || n.Ref == w.Ref {
+			continue
+		}
+		met[n.Ref] = true
+		if !w.namesakes[n.Ref] {
+			w.Log.Error("another node has this one's name, and what is asked of a node by name reaches the younger alone:"+
+				" give each a GODWIT_NODE_ID of its own, or none", "url", n.URL, "boot", n.Boot)
+		}
+	}
+	w.namesakes = met
 }
 
 func (w *Sweep) orphans(ctx context.Context, dead store.Ref) error {

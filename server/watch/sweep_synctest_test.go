@@ -1,12 +1,16 @@
 package watch
 
 import (
+	"bytes"
+	"context"
 	"fmt"
+	"log/slog"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"godwit/server/wait"
 	"godwit/store"
 )
 
@@ -74,6 +78,39 @@ func TestSweep_TheGraceEndsASessionOnceHoweverManySweep(t *testing.T) {
 		}
 		if ended != sessions || w.state("attached") != store.StateLive {
 			t.Errorf("%d sessions ended, want %d; the attached one is %q", ended, sessions, w.state("attached"))
+		}
+	})
+}
+
+func TestSweep_ANodeOfTheSameNameIsToldOnce(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		other, stop := store.Ref{Node: ours.Node, Boot: "other"}, make(chan struct{})
+		before := store.Ref{Node: ours.Node, Boot: "before"}
+		if err := w.store.Renew(t.Context(), store.Node{Ref: before}); err != nil {
+			t.Fatal(err)
+		}
+		w.run(func(ctx context.Context) error {
+			for wait.Pause(ctx, ttl/3) {
+				select {
+				case <-stop:
+					return nil
+				default:
+				}
+				if err := w.store.Renew(ctx, store.Node{Ref: other, URL: "ws://other.test"}); err != nil {
+					t.Error(err)
+				}
+			}
+			return nil
+		})
+		var said bytes.Buffer
+		s := &Sweep{Store: w.store, Ref: ours, Lease: w.hold(fine, fine), Log: slog.New(slog.NewTextHandler(&said, nil))}
+		w.run(s.Run)
+		time.Sleep(5 * ttl)
+		close(stop)
+		time.Sleep(5 * ttl)
+		synctest.Wait()
+		if n := strings.Count(said.String(), "GODWIT_NODE_ID"); n != 1 || !strings.Contains(said.String(), "ws://other.test") {
+			t.Errorf("told %d times, want once: %s", n, &said)
 		}
 	})
 }
