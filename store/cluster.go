@@ -116,10 +116,7 @@ type batch struct {
 }
 
 func (r *router) begin(ctx context.Context, cmds []redis.Cmder) *batch {
-	return &batch{
-		router: r, ctx: ctx, left: cmds, routes: make(map[int]route),
-		named: make(map[string]*redis.Client), failed: make(map[*redis.Client]bool),
-	}
+	return &batch{router: r, ctx: ctx, left: cmds, routes: make(map[int]route), failed: make(map[*redis.Client]bool)}
 }
 
 // part is what one primary gets of an attempt.
@@ -182,11 +179,15 @@ func (b *batch) client(key string) (c *redis.Client, ask bool, err error) {
 	if to := b.routes[slotOf(key)]; to.addr != "" {
 		c := b.named[to.addr]
 		if c == nil { // a question to the Cluster
-			if c, err = b.router.at(b.ctx, to.addr); err == nil {
-				b.named[to.addr] = c
+			if c, err = b.router.at(b.ctx, to.addr); err != nil {
+				return nil, false, err
 			}
+			if b.named == nil {
+				b.named = make(map[string]*redis.Client)
+			}
+			b.named[to.addr] = c
 		}
-		return c, to.ask, err
+		return c, to.ask, nil
 	}
 	c, err = b.router.rdb.MasterForKey(b.ctx, key)
 	return c, false, err
