@@ -110,11 +110,12 @@ func TestRelay_WhoFindsOutLateGoesOnWhereTheEpochBegan(t *testing.T) {
 			t.Errorf("after the reset bob got %d entries, %v, want %d to %d", len(got), got, kept+1, last)
 		}
 
-		// Another reset, in the same epoch, brings nothing again.
+		// Another look, in the same epoch, brings nothing again.
+		had := len(bob.seqs())
 		<-late.find(lobby).Lost()
 		synctest.Wait()
-		if resets, _ = bob.told(); len(resets) != 2 || resets[1].Seq != last || len(bob.seqs()) != bob.before {
-			t.Errorf("reset %+v and then %d entries, want one to %d and none", resets, len(bob.seqs())-bob.before, last)
+		if resets, _ = bob.told(); len(resets) != 1 || len(bob.seqs()) != had {
+			t.Errorf("reset %+v, and %d entries came again", resets, len(bob.seqs())-had)
 		}
 		if resets, _ = cy.told(); len(resets) > 0 {
 			t.Errorf("who joined in the epoch was reset %+v", resets)
@@ -230,6 +231,79 @@ func TestRelay_AResetThatAnotherOvertakesIsToldOnce(t *testing.T) {
 		}
 		if got := bob.seqs(); got[len(got)-1] != last {
 			t.Errorf("bob got %v, want up to %d", got, last)
+		}
+	})
+}
+
+// Where the order is held to be lost, and is not, nobody is told, and nothing that was said
+// meanwhile is missing.
+func TestRelay_WhoIsInTheEpochAlreadyKeepsItsPlace(t *testing.T) {
+	for name, doubt := range map[string]func(n *node){
+		"a write was answered that the room is lost": func(n *node) { n.find(lobby).Lost() },
+		"somebody sits down who is of another epoch": func(n *node) {
+			cy := n.enter(3, "cy")
+			if !cy.room.Sit(cy.seat, "left", cy.at.Seq, cy.at.Seq) {
+				n.w.Error("cy has no seat")
+			}
+			n.w.Cleanup(func() {
+				if resets, _ := cy.told(); len(resets) != 1 || resets[0].Epoch != cy.at.Epoch {
+					n.w.Errorf("cy was reset %+v, want into %s", resets, cy.at.Epoch)
+				}
+			})
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T, w *world) {
+				here, there := w.node(), w.node()
+				bob, ann := here.sit(1, "bob"), there.sit(2, "ann")
+				ann.say(`"before"`)
+				synctest.Wait()
+				asked, goOn := make(chan struct{}), make(chan struct{})
+				bob.asked = func() {
+					close(asked)
+					<-goOn
+				}
+				doubt(here)
+				<-asked
+				ann.say(`"meanwhile"`)
+				close(goOn)
+				synctest.Wait()
+				last := ann.say(`"after"`)
+				synctest.Wait()
+				bob.has("all the time", 2, last)
+				if resets, out := bob.told(); len(resets)+out > 0 {
+					t.Errorf("reset %+v, put out %d times", resets, out)
+				}
+			})
+		})
+	}
+}
+
+// Where the log no longer has what a node missed, its members are told where it goes on:
+// once, and only of that.
+func TestRelay_AHoleThatTheLogNoLongerHasIsTold(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		here, there := w.node(), w.node()
+		bob, ann := here.sit(1, "bob"), there.sit(2, "ann")
+		here.on(nothing)
+		var head uint64
+		for range 10 {
+			head = ann.say(`"missed"`)
+		}
+		synctest.Wait()
+		w.log(func(seq uint64) bool { return seq > head-2 })
+		here.on(nil)
+		head = ann.say(`"heard"`)
+		time.Sleep(time.Second)
+		resets, out := bob.told()
+		if len(resets) != 1 || resets[0].Seq != head || resets[0].Epoch != bob.at.Epoch || out != 0 || here.Stats.Resets.Load() != 1 {
+			t.Errorf("reset %+v, put out %d times, %d counted; want one reset to %d", resets, out, here.Stats.Resets.Load(), head)
+		}
+		here.find(lobby).Lost()
+		last := ann.say(`"after"`)
+		time.Sleep(time.Second)
+		if resets, _ = bob.told(); len(resets) != 1 || !slices.Equal(bob.seqs()[bob.before:], []uint64{last}) {
+			t.Errorf("%d resets, and then %v, want one and %d", len(resets), bob.seqs()[bob.before:], last)
 		}
 	})
 }

@@ -43,6 +43,7 @@ func (rm *Room) fill(ctx context.Context, h *hole) (done bool) {
 			rm.relay.Stats.Filled.Add(uint64(len(seqs)))
 			step = rm.track.Filled(seqs, events)
 		}
+		rm.cut = rm.cut || step.Reset
 		again := step.Fill
 		step.Fill = false
 		out := rm.apply(step)

@@ -32,6 +32,7 @@ type Room struct {
 	doubted   uint64      // the era from which on it must have been
 	early     store.Known // the newest entry heard while there was no position
 	resetting bool
+	cut       bool          // nobody keeps its place: the log has no longer what is next, or is another
 	epochs    chan struct{} // closed when the reset under way is over
 	left      string        // the epoch before the last reset
 	recent    recent
@@ -214,30 +215,43 @@ func (rm *Room) Lost() <-chan struct{} {
 
 // startReset begins to find the room's new position. Called with mu held.
 func (rm *Room) startReset() {
+	epoch, head := rm.track.Position()
+	rm.resetFrom(store.Known{Epoch: epoch, Seq: head, TS: rm.ts})
+}
+
+// resetFrom is startReset where the store is told of a position that the node has had.
+func (rm *Room) resetFrom(known store.Known) {
 	if rm.resetting {
 		return
 	}
 	rm.resetting = true
 	rm.epochs = make(chan struct{})
 	epoch, head := rm.track.Position()
-	known := store.Known{Epoch: epoch, Seq: head, TS: rm.ts}
+	for _, seat := range rm.seats.All() {
+		if seat.Epoch == epoch {
+			seat.After = max(seat.After, head)
+		}
+	}
 	rm.track.Stop()
 	rm.reached()
-	rm.relay.Stats.Resets.Add(1)
-	said := false
 	rm.spawn(func(ctx context.Context) bool {
-		if !said {
-			rm.relay.log.Warn("room reset", "room", rm.name, "epoch", epoch, "seq", head)
-			said = true
+		if rm.relay.whole(ctx) != nil {
+			return false
 		}
-		return rm.relay.whole(ctx) == nil && rm.rejoin(ctx, known)
+		done, told := rm.rejoin(ctx, known)
+		if told {
+			rm.relay.Stats.Resets.Add(1)
+			rm.relay.log.Warn("room reset", "room", rm.name, "epoch", epoch, "seq", head)
+		}
+		return done
 	})
 }
 
 // rejoin asks every seat to make itself known again, and starts the order where
 // the epoch began for them, or at the head where that is not known: who finds out
-// late lacks nothing of what was said in it.
-func (rm *Room) rejoin(ctx context.Context, known store.Known) bool {
+// late lacks nothing of what was said in it. Who was in the epoch already keeps its
+// place, if the log still has what follows, and is not told.
+func (rm *Room) rejoin(ctx context.Context, known store.Known) (done, told bool) {
 	rm.mu.Lock()
 	seats := rm.seats.All()
 	rm.mu.Unlock()
@@ -264,17 +278,17 @@ func (rm *Room) rejoin(ctx context.Context, known store.Known) bool {
 	}
 	if err := group.Wait(); err != nil {
 		rm.relay.log.Warn("room not reset yet", "room", rm.name, "error", err)
-		return false
+		return false, false
 	}
 	rm.mu.Lock()
 	defer rm.mu.Unlock()
 	var newest store.Room // where all who sit here are in again
-	told := make(map[*hub.Seat]store.Room, len(seats))
+	again := make(map[*hub.Seat]store.Room, len(seats))
 	for i, seat := range seats {
 		if placed[i].Epoch == "" || !rm.seats.Has(seat) {
 			continue
 		}
-		told[seat] = placed[i]
+		again[seat] = placed[i]
 		if newest.Epoch == "" || placed[i].Seq > newest.Seq {
 			newest = placed[i]
 		}
@@ -283,35 +297,40 @@ func (rm *Room) rejoin(ctx context.Context, known store.Known) bool {
 	var start uint64
 	for _, seat := range rm.seats.All() { // those who sat down meanwhile, too
 		of, after := seat.Epoch, seat.After
-		if r, anew := told[seat]; anew {
-			of, after = r.Epoch, from(seat, r, known.Epoch)
+		if r, in := again[seat]; in {
+			of = r.Epoch
+			after, _ = rm.from(seat, r, known.Epoch)
 		}
 		if epoch == "" {
 			epoch, start = of, after
 		}
 		if of != epoch {
-			return false
+			return false, false
 		}
 		start = min(start, after)
 	}
 	rm.resetting = false
 	close(rm.epochs)
 	if epoch == "" {
-		return true // nobody is left; whoever sits down next starts the order
+		rm.cut = false
+		return true, false // nobody is left; whoever sits down next starts the order
 	}
-	for seat, r := range told {
+	for seat, r := range again {
 		if r.New {
 			rm.wroteOwn(store.Head{Epoch: r.Epoch, Seq: r.Seq})
 		}
-		if seat.Epoch == epoch && known.Epoch != epoch {
-			continue // it has its place
+		after, keeps := rm.from(seat, r, known.Epoch)
+		if keeps {
+			continue
 		}
-		seat.Epoch, seat.After = epoch, from(seat, r, known.Epoch)
+		told = true
+		seat.Epoch, seat.After = epoch, after
 		seat.Ear.Reset(wire.Reset{
 			Room: rm.name, Epoch: epoch, Seq: seat.After, CSeq: r.CSeq,
 			Members: Members(newest.Members), More: newest.Count > len(newest.Members), InCall: newest.InCall,
 		})
 	}
+	rm.cut = false
 	rm.recent.forget()
 	rm.relay.roster.Renewed(rm.name)
 	if rm.left = known.Epoch; rm.left == epoch {
@@ -319,18 +338,17 @@ func (rm *Room) rejoin(ctx context.Context, known store.Known) bool {
 	}
 	rm.begin(epoch, start)
 	rm.expelLater(rm.apply(rm.track.Announced(epoch, newest.Seq)))
-	return true
+	return true, told
 }
 
-// from is the position at which a seat goes on that was placed anew, when the order was
-// that of an epoch, left. Who has heard it in the same one may have had what came since
-// that began; who sat down in another has had nothing behind its place.
-func from(seat *hub.Seat, r store.Room, left string) uint64 {
+// from is the position at which a seat goes on that was placed anew, when the order that
+// is left was of an epoch, and whether it is its own. Called with mu held.
+func (rm *Room) from(seat *hub.Seat, r store.Room, left string) (after uint64, keeps bool) {
 	switch {
 	case seat.Epoch != r.Epoch:
-		return max(r.Began, r.Joined)
-	case left != r.Epoch:
-		return seat.After
+		return max(r.Began, r.Joined), false
+	case rm.cut && left == r.Epoch:
+		return r.Seq, false
 	}
-	return r.Seq
+	return seat.After, true
 }

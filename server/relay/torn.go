@@ -94,8 +94,8 @@ func (rm *Room) compare(era uint64, known store.Known, head store.Head) {
 	case epoch != known.Epoch:
 		// It went on while the log was read; the next round compares again.
 	case head.Epoch != epoch, head.Seq < known.Seq, head.TS != 0 && known.TS != 0 && head.TS != known.TS:
-		rm.track.Stop()
-		rm.startReset()
+		rm.cut = true
+		rm.resetFrom(known) // what came since then may be of the other order
 	default:
 		rm.trusted = era
 		if rm.ts == 0 && at == known.Seq {

@@ -160,6 +160,26 @@ func TestRelay_AHoleIsNotFilledFromAnotherOrder(t *testing.T) {
 	})
 }
 
+// The node may have delivered more by the time that it is told of another entry in the
+// place of one.
+func TestRelay_AnotherEntryIsNoticedThoughTheOrderHasGoneOn(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		n := w.node()
+		ann, bob := n.sit(1, "ann"), n.sit(2, "bob")
+		kept := ann.say(`"kept"`)
+		lost := ann.say(`"lost"`)
+		synctest.Wait()
+		known := bob.room.position()
+		written := w.loses(ann, kept, 2, time.Second)
+		n.Relay.Heard(lobby, written[1], true)
+		synctest.Wait()
+		bob.has("what nobody doubts", bob.at.Seq+1, lost+1)
+		bob.room.compare(n.era.Load(), known, store.Head{Epoch: known.Epoch, Seq: lost + 1, TS: written[0].Entry.TS})
+		synctest.Wait()
+		bob.resetAt(lost + 1)
+	})
+}
+
 // A room in which nothing has happened since its first member sat down knows when
 // its newest entry was written, too.
 func TestRelay_TheEntryAtWhichARoomBeganIsKnown(t *testing.T) {
@@ -196,7 +216,14 @@ func TestRelay_TheEntryAtWhichARoomBeganIsKnown(t *testing.T) {
 // rollBack has the store lose what the room has after kept.
 func (w *world) rollBack(kept uint64) {
 	w.Helper()
-	const log, meta = "gw:{r:lobby}:log", "gw:{r:lobby}:meta"
+	w.log(func(seq uint64) bool { return seq <= kept })
+	w.redis.HSet("gw:{r:lobby}:meta", "seq", strconv.FormatUint(kept, 10))
+}
+
+// log has the room's log hold only what is kept of it.
+func (w *world) log(keep func(seq uint64) bool) {
+	w.Helper()
+	const log = "gw:{r:lobby}:log"
 	entries, err := w.redis.Stream(log)
 	if err != nil {
 		w.Fatal(err)
@@ -204,14 +231,13 @@ func (w *world) rollBack(kept uint64) {
 	w.redis.Del(log)
 	for _, e := range entries {
 		seq, err := strconv.ParseUint(strings.TrimSuffix(e.ID, "-0"), 10, 64)
-		if err == nil && seq <= kept {
+		if err == nil && keep(seq) {
 			_, err = w.redis.XAdd(log, e.ID, e.Values)
 		}
 		if err != nil {
 			w.Fatal(err)
 		}
 	}
-	w.redis.HSet(meta, "seq", strconv.FormatUint(kept, 10))
 }
 
 // loses has the store lose what the room has after kept, and then take some

@@ -54,7 +54,7 @@ func BenchmarkBeats(b *testing.B) {
 			if err != nil {
 				b.Fatal(err)
 			}
-			room.Sit(&hub.Seat{Ear: deaf{}}, r.Epoch, r.Seq, r.Seq)
+			room.Sit(&hub.Seat{Ear: deaf{new(atomic.Int64)}}, r.Epoch, r.Seq, r.Seq)
 			all = append(all, caller{room, m})
 		}
 	}
