@@ -165,11 +165,17 @@ func (o *benchOptions) fill(env []string) error {
 		bad(s.Stalled < 0 || s.Stalled > 0 && s.Stalled%max(s.Rooms, 1) != 0 || s.Stalled/max(s.Rooms, 1) > s.Members-2,
 			"stalled", "as many in every room, and two of each left to talk")
 	}
-	for _, f := range []struct{ name, of string }{
-		{"rate", "fanout or presence"}, {"inflight", "fanout"}, {"stalled", "fanout"}, {"payload", "fanout"},
+	for _, f := range []struct {
+		name string
+		of   []string
+	}{
+		{"rate", []string{"fanout", "presence"}},
+		{"inflight", []string{"fanout"}},
+		{"stalled", []string{"fanout"}},
+		{"payload", []string{"fanout"}},
 	} {
-		bad(o.set(f.name) && !slices.ContainsFunc(o.works, func(work string) bool { return strings.Contains(f.of, work) }),
-			f.name, "nothing without %s", f.of)
+		asked := func(work string) bool { return slices.Contains(o.works, work) }
+		bad(o.set(f.name) && !slices.ContainsFunc(f.of, asked), f.name, "nothing without %s", strings.Join(f.of, " or "))
 	}
 	bad(o.set("rate") && !(o.rate > 0 && o.rate <= benchMostRate), "rate", "more than 0 and at most %d", benchMostRate)
 	bad(o.inFlight < 1 || o.inFlight > benchMostInFlight, "inflight", "1 to %d", benchMostInFlight)
