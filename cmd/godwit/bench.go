@@ -162,7 +162,7 @@ func (o *benchOptions) fill(env []string) error {
 			"rooms", "with --members, at most %d clients together, %s has %d", soakMostClients, work, n)
 		bad(loses(work) && s.Nodes < 2 && len(o.urls) == 0, "nodes", "at least 2, or nobody is left to go on at")
 		bad(loses(work) && len(o.urls) > 0, "url", "another work than %s: a node is ended", work)
-		bad(s.Stalled < 0 || s.Stalled > 0 && s.Stalled%max(s.Rooms, 1) != 0 || s.Stalled/max(s.Rooms, 1) > s.Members-2,
+		bad(s.Stalled < 0 || s.Stalled > 0 && (s.Stalled%max(s.Rooms, 1) != 0 || s.Stalled/max(s.Rooms, 1) > s.Members-2),
 			"stalled", "as many in every room, and two of each left to talk")
 	}
 	for _, f := range []struct {

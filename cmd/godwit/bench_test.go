@@ -387,6 +387,16 @@ func TestBench_SaysWhyItCannotRun(t *testing.T) {
 	})
 }
 
+func TestBench_OneWrongFlagIsOneComplaint(t *testing.T) {
+	p := launch(t, nil, "bench", "fanout", "--members", "1")
+	if code := p.exit(); code != 2 {
+		t.Errorf("exit %d, want 2", code)
+	}
+	if got, want := strings.TrimSpace(p.String()), "godwit: --members: expected at least 2: who sends is not told"; got != want {
+		t.Errorf("it says\n%s\nwant\n%s", got, want)
+	}
+}
+
 func TestCost_IsReadFromProc(t *testing.T) {
 	// A name that looks like the end of itself; 250 ticks of the user's, 50 of the system's.
 	stat := "42 (god) wit) S 1 42 42 0 -1 4194560 1 0 0 0 250 50 7 7 20 0 1 0 99 1000 22 18446744073709551615"
